@@ -1,0 +1,202 @@
+r"""Priors as maps to independent standard normals.
+
+A joint prior over :math:`\theta_1 \dots \theta_D` is given by one-dimensional laws, each possibly truncated to limits that
+depend on earlier parameters (a star of given age and metallicity exists only below some mass). Then
+
+.. math:: z_i = \Phi^{-1}\bigl(F_i(\theta_i \mid \theta_{<i})\bigr)
+
+(Rosenblatt 1952) makes :math:`z \sim N(0, I)` under the prior. A posterior learned in :math:`z` cannot leave the prior's support, and
+its density in :math:`\theta` is :math:`q(z)\prod_i p_i(\theta_i\mid\theta_{<i})/\phi(z_i)`. Both tails are followed by the distribution
+function and by its complement, whichever is smaller, so that no precision is lost near either limit.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtri
+from scipy.stats import norm
+
+from sbi_da.distributions import Distribution, distribution_from_dict
+from sbi_da.errors import SbiDaError, UnknownNameError
+
+__all__ = ["Limits", "Prior"]
+
+Z_MAX = 8.0
+"""Beyond this many standard deviations a draw is set to the limit (probability 1e-15)."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one parameter as a multilinear function of others, on a grid; clamped outside it.
+
+    Attributes:
+        given: names of the parameters the limits depend on.
+        axes: grid coordinates, one rising array per name in ``given``.
+        low: lower limit, shape ``(len(axes[0]), len(axes[1]), ...)``, natural logarithm when ``log``.
+        high: upper limit, same shape.
+        log: whether ``low`` and ``high`` hold natural logarithms.
+    """
+
+    given: tuple[str, ...]
+    axes: tuple[np.ndarray, ...]
+    low: np.ndarray
+    high: np.ndarray
+    log: bool = False
+
+    def __call__(self, theta: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper limit for each object."""
+        low: Any = 0.0
+        high: Any = 0.0
+        for index, weight in multilinear([np.asarray(theta[n], float) for n in self.given], self.axes):
+            low = low + weight * self.low[index]
+            high = high + weight * self.high[index]
+        return (np.exp(low), np.exp(high)) if self.log else (low, high)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, for JSON."""
+        return {
+            "given": list(self.given), "axes": [a.tolist() for a in self.axes],
+            "low": self.low.tolist(), "high": self.high.tolist(), "log": self.log,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Limits":
+        """Inverse of :meth:`to_dict`."""
+        return cls(
+            tuple(content["given"]), tuple(np.array(a) for a in content["axes"]),
+            np.array(content["low"]), np.array(content["high"]), bool(content["log"]),
+        )
+
+
+def multilinear(
+    values: Sequence[np.ndarray], axes: Sequence[np.ndarray]
+) -> list[tuple[tuple[np.ndarray, ...], np.ndarray]]:
+    """Corners and weights of multilinear interpolation on a rectangular grid, clamped at its edges."""
+    corners: list[tuple[tuple[np.ndarray, ...], np.ndarray]] = [((), np.ones(np.shape(values[0])))]
+    for value, axis in zip(values, axes, strict=True):
+        if len(axis) == 1:
+            zero = np.zeros(np.shape(value), int)
+            corners = [((*index, zero), weight) for index, weight in corners]
+            continue
+        left = np.clip(np.searchsorted(axis, value, side="right") - 1, 0, len(axis) - 2)
+        fraction = np.clip((value - axis[left]) / (axis[left + 1] - axis[left]), 0.0, 1.0)
+        corners = [
+            pair
+            for index, weight in corners
+            for pair in (((*index, left), weight * (1 - fraction)), ((*index, left + 1), weight * fraction))
+        ]
+    return corners
+
+
+class Prior:
+    """Joint prior over named parameters.
+
+    Args:
+        laws: one distribution per parameter, in the order in which limits may refer to earlier ones.
+        limits: for some parameters, limits that depend on earlier ones.
+    """
+
+    def __init__(self, laws: Mapping[str, Distribution], limits: Mapping[str, Limits] | None = None) -> None:
+        self.laws = dict(laws)
+        self.limits = dict(limits or {})
+        seen: set[str] = set()
+        for name in self.laws:
+            if name in self.limits and not set(self.limits[name].given) <= seen:
+                raise SbiDaError(f"prior: limits of {name!r} depend on {self.limits[name].given}, which must come first")
+            seen.add(name)
+
+    @property
+    def names(self) -> list[str]:
+        """Parameter names, in order."""
+        return list(self.laws)
+
+    def bounds(self, name: str) -> tuple[float, float]:
+        """Smallest and largest value of ``name`` with any prior density."""
+        if name not in self.laws:
+            raise UnknownNameError("parameter", name, self.names)
+        low, high = self.laws[name].bounds
+        if name in self.limits:
+            limit = self.limits[name]
+            floor, ceiling = float(limit.low.min()), float(limit.high.max())
+            if limit.log:
+                floor, ceiling = float(np.exp(floor)), float(np.exp(ceiling))
+            low, high = max(low, floor), min(high, ceiling)
+        return low, high
+
+    def _window(self, name: str, theta: Mapping[str, np.ndarray]) -> tuple[Any, Any]:
+        low, high = self.laws[name].bounds
+        if name not in self.limits:
+            return low, high
+        floor, ceiling = self.limits[name](theta)
+        return np.maximum(low, floor), np.minimum(high, ceiling)
+
+    def to_normal(self, theta: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Map parameters to independent standard normals; values outside the support give NaN.
+
+        Args:
+            theta: one array of shape ``(...)`` per parameter.
+
+        Returns:
+            Shape ``(..., parameter)``, float64, each within ±8.
+        """
+        columns = []
+        for name, law in self.laws.items():
+            value = np.asarray(theta[name], float)
+            low, high = self._window(name, theta)
+            total = law.mass(low, high)
+            below = law.mass(low, value) / total
+            above = law.mass(value, high) / total
+            with np.errstate(invalid="ignore", divide="ignore"):
+                z = np.where(below < above, ndtri(below), -ndtri(above))
+            slack = 1e-9 * (np.abs(low) + np.abs(high))
+            outside = (value < low - slack) | (value > high + slack) | ~np.isfinite(value)
+            columns.append(np.where(outside, np.nan, np.clip(z, -Z_MAX, Z_MAX)))
+        return np.stack(columns, axis=-1)
+
+    def from_normal(self, z: np.ndarray) -> dict[str, np.ndarray]:
+        """Inverse of :meth:`to_normal`; whatever ``z`` holds, the result lies within the prior's support."""
+        theta: dict[str, np.ndarray] = {}
+        for i, (name, law) in enumerate(self.laws.items()):
+            zi = np.clip(np.asarray(z[..., i], float), -Z_MAX, Z_MAX)
+            low, high = self._window(name, theta)
+            total = law.mass(low, high)
+            value = law.quantile(low, high, norm.cdf(zi) * total, norm.sf(zi) * total)
+            theta[name] = np.clip(value, low, high)
+        return theta
+
+    def log_prob(self, theta: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Log prior density in the parameters' own units, ``-inf`` outside the support; shape ``(...)``."""
+        total: Any = 0.0
+        for name, law in self.laws.items():
+            value = np.asarray(theta[name], float)
+            low, high = self._window(name, theta)
+            inside = (value >= low) & (value <= high)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                density = law.log_density(value) - np.log(law.mass(low, high))
+            total = total + np.where(inside, density, -np.inf)
+        return np.asarray(total)
+
+    def log_jacobian(self, theta: Mapping[str, np.ndarray], z: np.ndarray) -> np.ndarray:
+        r"""Log :math:`|dz/d\theta|`: add it to a log-density in z to get one in the parameters' units."""
+        return self.log_prob(theta) - norm.logpdf(z).sum(-1)
+
+    def sample(self, n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """``n`` draws."""
+        return self.from_normal(rng.standard_normal((n, len(self.laws))))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain content, for JSON."""
+        return {
+            "laws": {name: law.to_dict() for name, law in self.laws.items()},
+            "limits": {name: limit.to_dict() for name, limit in self.limits.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Prior":
+        """Inverse of :meth:`to_dict`."""
+        return cls(
+            {name: distribution_from_dict(law) for name, law in content["laws"].items()},
+            {name: Limits.from_dict(limit) for name, limit in content["limits"].items()},
+        )

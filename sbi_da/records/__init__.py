@@ -1,0 +1,12 @@
+"""Records: measurements in three states, their parameters, tables in and out, missing-data laws, splits."""
+
+from sbi_da.records.missing import (
+    AnyMissing, DepthMissing, EmpiricalMissing, MixedMissing, NothingMissing, UniformMissing,
+)
+from sbi_da.records.records import ABSENT, LIMIT, OBSERVED, Measurements, Records
+from sbi_da.records.splits import split_by_group
+
+__all__ = [
+    "ABSENT", "LIMIT", "OBSERVED", "AnyMissing", "DepthMissing", "EmpiricalMissing", "Measurements", "MixedMissing",
+    "NothingMissing", "Records", "UniformMissing", "split_by_group",
+]

@@ -1,0 +1,122 @@
+"""Missing-data laws: which measurements an object lacks.
+
+A law only ever turns a measurement ABSENT. The first three do so independently of the object (missing at random, so that
+absence carries no information); :class:`DepthMissing` is for tables that leave out what was too faint (missing not at random).
+States come as one boolean or uint8 array of shape ``(object, channel)`` over the channels of all surveys in a row.
+"""
+
+from abc import abstractmethod
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbi_da.records.records import ABSENT, LIMIT
+
+__all__ = ["AnyMissing", "DepthMissing", "EmpiricalMissing", "MixedMissing", "NothingMissing", "UniformMissing"]
+
+
+class _Law(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    @abstractmethod
+    def keep(self, state: np.ndarray, survey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """What is kept.
+
+        Args:
+            state: states before, shape ``(object, channel)``.
+            survey: index of the survey of each channel, shape ``(channel,)``.
+            rng: source of chance.
+
+        Returns:
+            Boolean, shape ``(object, channel)``.
+        """
+
+
+class NothingMissing(_Law):
+    """Every survey sees every object."""
+
+    kind: Literal["nothing"] = "nothing"
+
+    def keep(self, state: np.ndarray, survey: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # noqa: D102
+        return np.ones(state.shape, bool)
+
+
+class UniformMissing(_Law):
+    """Every subset of surveys equally likely, then single channels lost.
+
+    Attributes:
+        channels: probability that a channel of a survey that was kept is lost all the same; drawn anew for each object
+            uniformly between 0 and twice this number.
+    """
+
+    kind: Literal["uniform"] = "uniform"
+    channels: float = Field(0.1, ge=0, le=0.5)
+
+    def keep(self, state: np.ndarray, survey: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # noqa: D102
+        kept = rng.random((len(state), int(survey.max()) + 1)) < 0.5
+        lost = rng.random(state.shape) < rng.uniform(0, 2 * self.channels, (len(state), 1))
+        return kept[:, survey] & ~lost
+
+
+class EmpiricalMissing(_Law):
+    """The joint pattern of a real table, one row drawn for each object.
+
+    Attributes:
+        rows: observed (1) or not (0), one string of digits per distinct pattern, over all channels in order.
+        counts: how often each occurs.
+    """
+
+    kind: Literal["empirical"] = "empirical"
+    rows: list[str]
+    counts: list[float]
+
+    @classmethod
+    def from_states(cls, state: np.ndarray) -> "EmpiricalMissing":
+        """Take the pattern of ``state``, shape ``(object, channel)``."""
+        rows, counts = np.unique(np.asarray(state) != ABSENT, axis=0, return_counts=True)
+        return cls(rows=["".join("01"[int(x)] for x in row) for row in rows], counts=counts.tolist())
+
+    def keep(self, state: np.ndarray, survey: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # noqa: D102
+        table = np.array([[c == "1" for c in row] for row in self.rows])
+        p = np.array(self.counts) / np.sum(self.counts)
+        return table[rng.choice(len(table), len(state), p=p)]
+
+
+class DepthMissing(_Law):
+    """What is not detected is not in the table: limits become absent with probability ``fraction``."""
+
+    kind: Literal["depth"] = "depth"
+    fraction: float = Field(1.0, ge=0, le=1)
+
+    def keep(self, state: np.ndarray, survey: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # noqa: D102
+        dropped = rng.random((len(state), 1)) < self.fraction
+        return ~((state == LIMIT) & dropped)
+
+
+class MixedMissing(_Law):
+    """One of several laws for each object.
+
+    Attributes:
+        laws: the laws.
+        weights: their relative frequencies.
+    """
+
+    kind: Literal["mixed"] = "mixed"
+    laws: "list[AnyMissing]"
+    weights: list[float]
+
+    def keep(self, state: np.ndarray, survey: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # noqa: D102
+        p = np.array(self.weights) / np.sum(self.weights)
+        which = rng.choice(len(self.laws), len(state), p=p)
+        kept = np.ones(state.shape, bool)
+        for i, law in enumerate(self.laws):
+            rows = which == i
+            kept[rows] = law.keep(state[rows], survey, rng)
+        return kept
+
+
+AnyMissing = Annotated[
+    NothingMissing | UniformMissing | EmpiricalMissing | DepthMissing | MixedMissing, Field(discriminator="kind")
+]
+MixedMissing.model_rebuild()

@@ -1,0 +1,216 @@
+"""Measurements of objects by several surveys, in one xarray tree.
+
+``/surveys/<name>`` holds ``value``, ``error`` (float64) and ``state`` (uint8) with dimensions ``(object, channel)``; ``/parameters`` what is
+known of the physical parameters; the root the identifiers and per-object columns (``group``, ``log_weight``). A state is
+:data:`ABSENT` (never looked, not matched), :data:`OBSERVED` or :data:`LIMIT` (looked, not detected: the value is the limit).
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+import sbi_da
+from sbi_da.errors import ArtefactError, SbiDaError, UnknownNameError
+
+__all__ = ["ABSENT", "LIMIT", "OBSERVED", "Measurements", "Records"]
+
+ABSENT, OBSERVED, LIMIT = np.uint8(0), np.uint8(1), np.uint8(2)
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Values, errors and states of one survey, each of shape ``(object, channel)``."""
+
+    channels: tuple[str, ...]
+    units: tuple[str, ...]
+    value: np.ndarray
+    error: np.ndarray
+    state: np.ndarray
+
+    def where(self, keep: np.ndarray) -> "Measurements":
+        """The same with channels absent where ``keep`` (boolean, same shape) is False."""
+        return Measurements(self.channels, self.units, self.value, self.error, np.where(keep, self.state, ABSENT))
+
+
+class Records:
+    """A set of objects. ``records.tree`` is the :class:`xarray.DataTree` itself."""
+
+    def __init__(self, tree: xr.DataTree) -> None:
+        self.tree = tree
+
+    @classmethod
+    def build(
+        cls,
+        measurements: Mapping[str, Measurements],
+        ids: np.ndarray | None = None,
+        parameters: Mapping[str, np.ndarray] | None = None,
+        columns: Mapping[str, np.ndarray] | None = None,
+        attrs: Mapping[str, Any] | None = None,
+    ) -> "Records":
+        """Assemble records.
+
+        Args:
+            measurements: by survey name.
+            ids: unique identifiers, shape ``(object,)``; row numbers if None.
+            parameters: known parameters by name, shape ``(object,)``; ``<name>_error`` for their errors.
+            columns: per-object root columns such as ``group`` and ``log_weight``.
+            attrs: provenance; ``domain`` is ``simulated`` or ``real``.
+
+        Raises:
+            SbiDaError: duplicate identifiers, differing lengths or shapes.
+        """
+        sizes = {len(m.value) for m in measurements.values()} | {len(v) for v in (parameters or {}).values()}
+        if ids is not None:
+            sizes.add(len(ids))
+        if len(sizes) != 1:
+            raise SbiDaError(f"records need one length for all surveys, parameters and ids, not {sorted(sizes)}")
+        n = sizes.pop()
+        ids = np.arange(n) if ids is None else np.asarray(ids)
+        unique, counts = np.unique(ids, return_counts=True)
+        if len(unique) != n:
+            repeated = unique[counts > 1][0]
+            raise SbiDaError(f"identifier {repeated!r} occurs {counts.max()} times: identifiers must be unique")
+        nodes: dict[str, xr.Dataset] = {
+            "/": xr.Dataset(
+                {name: ("object", np.asarray(v)) for name, v in (columns or {}).items()},
+                coords={"object": ids},
+                attrs={"schema": SCHEMA, "sbi_da": sbi_da.__version__, "domain": "real", **(attrs or {})},
+            )
+        }
+        for name, m in measurements.items():
+            shape = (n, len(m.channels))
+            if not m.value.shape == m.error.shape == m.state.shape == shape:
+                raise SbiDaError(f"survey {name!r}: value, error and state must have shape {shape}")
+            nodes[f"/surveys/{name}"] = xr.Dataset(
+                {
+                    "value": (("object", "channel"), np.asarray(m.value, float)),
+                    "error": (("object", "channel"), np.asarray(m.error, float)),
+                    "state": (("object", "channel"), np.asarray(m.state, np.uint8)),
+                },
+                coords={"channel": list(m.channels), "unit": ("channel", list(m.units))},
+            )
+        if parameters:
+            nodes["/parameters"] = xr.Dataset({k: ("object", np.asarray(v, float)) for k, v in parameters.items()})
+        return cls(xr.DataTree.from_dict(nodes))
+
+    def __len__(self) -> int:
+        return int(self.tree.sizes["object"])
+
+    def __repr__(self) -> str:
+        return f"Records({len(self)} objects, surveys: {', '.join(self.surveys)}, domain: {self.attrs.get('domain')})"
+
+    @property
+    def attrs(self) -> dict[Any, Any]:
+        """Provenance."""
+        return dict(self.tree.attrs)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Identifiers, shape ``(object,)``."""
+        return self.tree["object"].values
+
+    @property
+    def surveys(self) -> list[str]:
+        """Names of the surveys held."""
+        return list(self.tree["surveys"].children) if "surveys" in self.tree.children else []
+
+    @property
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Known parameters by name, each of shape ``(object,)``."""
+        if "parameters" not in self.tree.children:
+            return {}
+        return {str(k): v.values for k, v in self.tree["parameters"].data_vars.items()}
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """Per-object root columns."""
+        return {str(k): v.values for k, v in self.tree.data_vars.items()}
+
+    def survey(self, name: str) -> Measurements:
+        """Measurements of one survey; raises ``UnknownNameError`` for one these records do not hold."""
+        if name not in self.surveys:
+            raise UnknownNameError("survey", name, self.surveys, "of these records")
+        node = self.tree[f"surveys/{name}"]
+        return Measurements(
+            tuple(str(c) for c in node["channel"].values), tuple(str(u) for u in node["unit"].values),
+            node["value"].values, node["error"].values, node["state"].values,
+        )
+
+    def _rebuild(self, measurements: Mapping[str, Measurements], index: Any = slice(None)) -> "Records":
+        return Records.build(
+            {
+                k: Measurements(m.channels, m.units, m.value[index], m.error[index], m.state[index])
+                for k, m in measurements.items()
+            },
+            self.ids[index],
+            {k: v[index] for k, v in self.parameters.items()},
+            {k: v[index] for k, v in self.columns.items()},
+            self.attrs,
+        )
+
+    def select(self, surveys: Sequence[str]) -> "Records":
+        """The same objects as seen by ``surveys`` only."""
+        return self._rebuild({name: self.survey(name) for name in surveys})
+
+    def isel(self, index: Any) -> "Records":
+        """Objects by position: a slice, an integer array or a boolean mask."""
+        return self._rebuild({name: self.survey(name) for name in self.surveys}, index)
+
+    def sel(self, identifier: Any) -> "Records":
+        """The object with this identifier; its type is taken from the identifiers held."""
+        match = np.flatnonzero(self.ids.astype(str) == str(identifier))
+        if len(match) == 0:
+            raise SbiDaError(f"no object has the identifier {identifier!r}; the first is {self.ids[0]!r}")
+        return self.isel(match)
+
+    def with_measurements(self, measurements: Mapping[str, Measurements]) -> "Records":
+        """The same objects with other measurements."""
+        return self._rebuild(measurements)
+
+    def pattern(self) -> np.ndarray:
+        """For each object, the names of the surveys with anything but ABSENT, joined by ``+`` (``none`` if empty)."""
+        seen = {name: (self.survey(name).state != ABSENT).any(1) for name in self.surveys}
+        labels = [[name for name in seen if seen[name][i]] for i in range(len(self))]
+        return np.array(["+".join(label) or "none" for label in labels])
+
+    def save(self, path: str | Path) -> Path:
+        """Write as a Zarr folder, first under a temporary name, then renamed."""
+        path = Path(path)
+        if path.exists():
+            raise SbiDaError(f"{path} exists already: choose another name or remove it")
+        partial = path.with_name(f".{path.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.tree.to_zarr(partial, mode="w", consolidated=False)
+            partial.rename(path)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        return path
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Records":
+        """Read a Zarr folder written by :meth:`save`.
+
+        Raises:
+            ArtefactError: not such a folder, truncated, or of another schema version.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise ArtefactError(f"{path}: no such records folder; make one with `sbi-da simulate`")
+        try:
+            tree = xr.open_datatree(path, engine="zarr", consolidated=False).load()
+        except Exception as error:
+            raise ArtefactError(f"{path}: cannot be read as records ({' '.join(str(error).split())})") from error
+        if tree.attrs.get("schema") != SCHEMA:
+            raise ArtefactError(
+                f"{path}: records schema {tree.attrs.get('schema')}, this version reads {SCHEMA}: write them again"
+            )
+        return cls(tree)

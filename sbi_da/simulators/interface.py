@@ -1,0 +1,75 @@
+"""What a simulator is: a prior over parameters, quantities derived from them, and the noise-free signal they send."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from sbi_da.prior import Prior
+from sbi_da.surveys.card import Channel, Survey
+
+__all__ = ["Parameter", "Simulator", "Sky"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A physical quantity an estimator can infer.
+
+    Attributes:
+        name: identifier used in configs, tables and results.
+        unit: astropy unit string; empty for a pure number or a logarithm.
+        description: one line, with the convention where there is one.
+        bounds: smallest and largest value, in ``unit``.
+        label: for figures (matplotlib mathtext).
+    """
+
+    name: str
+    unit: str
+    description: str
+    bounds: tuple[float, float]
+    label: str = ""
+
+
+class Sky(Protocol):
+    """The noise-free signal of a set of objects, before any instrument."""
+
+    def signal(self, channel: Channel) -> np.ndarray:
+        """True value of ``channel`` for each object, in the channel's unit, shape ``(object,)``; float64."""
+        ...
+
+
+class Simulator(ABC):
+    """Base of all simulators. The typed ``__init__`` of a subclass is its configuration schema."""
+
+    parameters: tuple[Parameter, ...]
+    """What the prior is over."""
+    derived: tuple[Parameter, ...] = ()
+    """What follows from them, by ``derive``."""
+
+    @property
+    @abstractmethod
+    def prior(self) -> Prior:
+        """Joint prior over ``parameters``."""
+
+    @abstractmethod
+    def at(self, theta: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sky:
+        """What the sky sends for ``theta`` (each of shape ``(object,)``); ``rng`` draws the nuisances."""
+
+    def derive(self, theta: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Derived quantities of ``theta``, each of shape ``(object,)``."""
+        return {}
+
+    def surveys(self) -> tuple[Survey, ...]:
+        """Surveys a simulator brings along (toys do); a config's ``surveys`` replaces them."""
+        return ()
+
+    def parameter(self, name: str) -> Parameter:
+        """The parameter or derived quantity called ``name``."""
+        from sbi_da.errors import UnknownNameError
+
+        for parameter in (*self.parameters, *self.derived):
+            if parameter.name == name:
+                return parameter
+        raise UnknownNameError("parameter", name, [p.name for p in (*self.parameters, *self.derived)])
