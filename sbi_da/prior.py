@@ -155,10 +155,18 @@ class Prior:
             columns.append(np.where(outside, np.nan, np.clip(z, -Z_MAX, Z_MAX)))
         return np.stack(columns, axis=-1)
 
-    def from_normal(self, z: np.ndarray) -> dict[str, np.ndarray]:
-        """Inverse of :meth:`to_normal`; whatever ``z`` holds, the result lies within the prior's support."""
+    def from_normal(self, z: np.ndarray, fixed: Mapping[str, float] | None = None) -> dict[str, np.ndarray]:
+        """Inverse of :meth:`to_normal`; whatever ``z`` holds, the result lies within the prior's support.
+
+        Args:
+            z: normal scores, shape ``(..., parameter)``.
+            fixed: parameters held at a value; their scores are not read.
+        """
         theta: dict[str, np.ndarray] = {}
         for i, (name, law) in enumerate(self.laws.items()):
+            if fixed and name in fixed:
+                theta[name] = np.full(z.shape[:-1], float(fixed[name]))
+                continue
             zi = np.clip(np.asarray(z[..., i], float), -Z_MAX, Z_MAX)
             low, high = self._window(name, theta)
             total = law.mass(low, high)
@@ -177,6 +185,14 @@ class Prior:
                 density = law.log_density(value) - np.log(law.mass(low, high))
             total = total + np.where(inside, density, -np.inf)
         return np.asarray(total)
+
+    def log_density_ratio(self, name: str, theta: Mapping[str, np.ndarray], z: np.ndarray) -> np.ndarray:
+        r"""Log of :math:`p(\theta_i\mid\theta_{<i})/\phi(z_i)` for one parameter; ``z`` are its normal scores."""
+        low, high = self._window(name, theta)
+        law = self.laws[name]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            density = law.log_density(np.asarray(theta[name])) - np.log(law.mass(low, high))
+        return density - norm.logpdf(z)
 
     def log_jacobian(self, theta: Mapping[str, np.ndarray], z: np.ndarray) -> np.ndarray:
         r"""Log :math:`|dz/d\theta|`: add it to a log-density in z to get one in the parameters' units."""

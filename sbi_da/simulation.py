@@ -57,8 +57,15 @@ def observe(survey: Survey, sky: Sky, rng: np.random.Generator, extra_error: boo
     )
 
 
-def lose(measurements: Mapping[str, Measurements], law: _Law, rng: np.random.Generator) -> dict[str, Measurements]:
-    """Apply a missing-data law to the channels of all surveys together."""
+def lose(
+    measurements: Mapping[str, Measurements], law: _Law, rng: np.random.Generator
+) -> tuple[dict[str, Measurements], np.ndarray]:
+    """Apply a missing-data law to the channels of all surveys together.
+
+    Returns:
+        What is left, and for each object whether it is empty although the law kept channels of it: too bright for every
+        one. Emptiness then says something of the object, which a state that means "never looked" must not.
+    """
     state = np.concatenate([m.state for m in measurements.values()], axis=1)
     survey = np.repeat(np.arange(len(measurements)), [len(m.channels) for m in measurements.values()])
     keep = law.keep(state, survey, rng)
@@ -66,7 +73,8 @@ def lose(measurements: Mapping[str, Measurements], law: _Law, rng: np.random.Gen
     for name, m in measurements.items():
         result[name] = m.where(keep[:, start : start + len(m.channels)])
         start += len(m.channels)
-    return result
+    empty = ~((state != ABSENT) & keep).any(1)
+    return result, empty & keep.any(1)
 
 
 def simulate(
@@ -90,7 +98,7 @@ def simulate(
         theta: simulate at these parameters instead (twins for pairs).
 
     Returns:
-        Records with ``domain: simulated``.
+        Records with ``domain: simulated``; the root column ``saturated`` marks objects too bright for all that looked.
     """
     rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
     columns: dict[str, np.ndarray] = {}
@@ -103,7 +111,8 @@ def simulate(
     theta = {name: np.atleast_1d(np.asarray(theta[name], float)) for name in simulator.prior.names}
     sky = simulator.at(theta, rng)
     seen = {survey.name: observe(survey, sky, rng) for survey in surveys}
-    seen = lose(seen, missing or NothingMissing(), rng)
+    seen, saturated = lose(seen, missing or NothingMissing(), rng)
+    columns["saturated"] = saturated
     attrs = {"domain": "simulated", "simulator": type(simulator).__name__}
     if not isinstance(seed, np.random.Generator):
         attrs["seed"] = seed

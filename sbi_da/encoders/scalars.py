@@ -1,0 +1,111 @@
+r"""Scalar channels to tokens: one per channel, one per survey, one for the common brightness.
+
+A channel's token is a function of its value, error, state and identity. Magnitudes enter relative to their mean over the
+channels observed for the object, :math:`m_c - \bar m`, so that colours are inputs rather than small differences of large numbers the
+network has to learn; :math:`\bar m` itself is a token. Values are expanded in sines and cosines of octave periods (Tancik et al.
+2020, arXiv 2006.10739) to resolve hundredths of a magnitude. A survey's token is a function of the mean of its channels' tokens.
+Entries of absent channels are replaced before any arithmetic and their tokens are masked.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sbi_da.records.records import ABSENT, LIMIT, OBSERVED
+
+__all__ = ["ScalarEncoder"]
+
+OCTAVES = 7
+"""Periods from 32 down to 0.5 units of the scaled value."""
+
+
+class ScalarEncoder(nn.Module):
+    """Tokens of all scalar channels.
+
+    Args:
+        kinds: kind of each channel (``magnitude``, ``parallax``, ``scalar``).
+        survey_index: index of the survey of each channel.
+        width: token width.
+    """
+
+    center: Tensor
+    scale: Tensor
+
+    def __init__(self, kinds: Sequence[str], survey_index: Sequence[int], width: int) -> None:
+        super().__init__()
+        count, surveys = len(kinds), max(survey_index) + 1
+        self.register_buffer("is_magnitude", torch.tensor([k == "magnitude" for k in kinds]), persistent=False)
+        self.register_buffer("is_parallax", torch.tensor([k == "parallax" for k in kinds]), persistent=False)
+        membership = nn.functional.one_hot(torch.tensor(list(survey_index)), surveys).float()
+        self.register_buffer("membership", membership, persistent=False)
+        self.register_buffer("center", torch.zeros(3, count))
+        self.register_buffer("scale", torch.ones(3, count))
+        self.register_buffer("frequency", 2 * torch.pi / 2.0 ** torch.arange(5, 5 - OCTAVES, -1), persistent=False)
+        features = 2 + 2 * OCTAVES + 2 + 1
+        self.embed = nn.Parameter(torch.randn(count, features, width) / features**0.5)
+        self.identity = nn.Parameter(torch.randn(count, width) * 0.5)
+        self.mix = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
+        self.survey_identity = nn.Parameter(torch.randn(surveys, width) * 0.5)
+        self.pool = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.common = nn.Sequential(nn.Linear(1 + 2 * OCTAVES, width), nn.SiLU(), nn.Linear(width, width))
+
+    def fit(self, value: Tensor, error: Tensor, state: Tensor) -> None:
+        """Take centres and scales from observed entries of a sample, each of shape ``(object, channel)``."""
+        seen, rows = state != ABSENT, self._rows(value, error, state)[:3]
+        for k, row in enumerate(rows):
+            for c in range(state.shape[1]):
+                sample = row[seen[:, c], c]
+                if len(sample) > 1:
+                    self.center[k, c] = sample.mean()
+                    self.scale[k, c] = sample.std().clamp_min(1e-3)
+
+    def _rows(self, value: Tensor, error: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Transformed value, colour (or the value again), log error, and mean magnitude."""
+        seen = state != ABSENT
+        value = torch.where(seen, value, 0.0)
+        error = torch.where(seen, error, 1.0)
+        softening = 0.1
+        stretched = torch.asinh(value / softening)
+        relative = error / torch.sqrt(value**2 + softening**2)
+        value = torch.where(self.is_parallax, stretched, value)
+        log_error = torch.log(torch.where(self.is_parallax, relative, error))
+        measured = self.is_magnitude & (state == OBSERVED)
+        fallback = self.is_magnitude & (state == LIMIT) & ~measured.any(-1, keepdim=True)
+        used = (measured | fallback).to(value.dtype)
+        mean = (value * used).sum(-1, keepdim=True) / used.sum(-1, keepdim=True).clamp_min(1.0)
+        colour = torch.where(self.is_magnitude, value - mean, value)
+        return value, colour, log_error, mean
+
+    def _waves(self, x: Tensor) -> Tensor:
+        phase = x[..., None] * self.frequency
+        return torch.cat([phase.sin(), phase.cos()], dim=-1)
+
+    def forward(self, value: Tensor, error: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode.
+
+        Args:
+            value: shape ``(object, channel)``; whatever stands in absent entries is never read.
+            error: same shape.
+            state: same shape, integers.
+
+        Returns:
+            Tokens, shape ``(object, token, width)``, and whether each is present, ``(object, token)``: first the common brightness, then
+            the surveys, then the channels.
+        """
+        seen = state != ABSENT
+        raw, colour, log_error, mean = self._rows(value, error, state)
+        scaled = [(row - self.center[k]) / self.scale[k] for k, row in enumerate((raw, colour, log_error))]
+        plain = torch.stack([*scaled, state == OBSERVED, state == LIMIT], dim=-1)
+        features = torch.cat([plain, self._waves(colour)], dim=-1)
+        features = torch.where(seen[..., None], features, 0.0)
+        tokens = torch.einsum("bcf,cfw->bcw", features, self.embed) + self.identity
+        tokens = tokens + self.mix(tokens)
+        weight = seen.to(tokens.dtype)
+        members = torch.einsum("bc,cs->bs", weight, self.membership)
+        pooled = torch.einsum("bcw,bc,cs->bsw", tokens, weight, self.membership) / members.clamp_min(1.0)[..., None]
+        surveys = self.pool(pooled) + self.survey_identity
+        brightness = self.common(torch.cat([(mean - 15.0) / 4.0, self._waves(mean[..., 0])], dim=-1))
+        has_brightness = (seen & self.is_magnitude).any(-1, keepdim=True)
+        present = torch.cat([has_brightness, members > 0, seen], dim=1)
+        return torch.cat([brightness[:, None], surveys, tokens], dim=1), present

@@ -1,0 +1,189 @@
+"""The posterior an estimator returns: samples, densities, marginals, conditionals and summaries, as xarray."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from sbi_da.errors import SbiDaError, UnknownNameError
+from sbi_da.posteriors.conditioning import sample_given
+from sbi_da.posteriors.noise import object_noise
+from sbi_da.prior import Prior
+
+__all__ = ["Head", "Posterior"]
+
+QUANTILES = (0.05, 0.16, 0.5, 0.84, 0.95)
+ROWS = 131_072
+"""Draws per network call."""
+
+
+class Head(Protocol):
+    """A conditional law over normal scores."""
+
+    def log_prob(self, z: Tensor, context: Tensor) -> Tensor:
+        """Log-density."""
+        ...
+
+    def transform(self, noise: Tensor, context: Tensor) -> Tensor:
+        """Standard normal noise to draws."""
+        ...
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Posteriors of a set of objects under the training prior.
+
+    Attributes:
+        head: the law over normal scores.
+        context: encoded objects, shape ``(object, context)``.
+        prior: maps normal scores to parameters.
+        ids: identifiers; an object's draws depend on its identifier and the seed only.
+        units: unit of each parameter and derived quantity.
+        derive: computes derived quantities from draws.
+        derived: names of those to report.
+        names: parameters reported (all unless :meth:`marginal` was called).
+        fixed: parameters held at a value by :meth:`given`.
+    """
+
+    head: Head
+    context: Tensor
+    prior: Prior
+    ids: np.ndarray
+    units: Mapping[str, str] = field(default_factory=dict)
+    derive: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] | None = None
+    derived: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
+    fixed: Mapping[str, float] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.context)
+
+    @property
+    def reported(self) -> list[str]:
+        """Parameters and derived quantities that samples hold."""
+        return list(self.names) if self.names is not None else [*self.prior.names, *self.derived]
+
+    def normal_scores(self, n: int, seed: int = 0) -> np.ndarray:
+        """Draws in the prior's normal scores, shape ``(object, draw, parameter)``, float32."""
+        size = len(self.prior.names)
+        out = np.empty((len(self), n, size), np.float32)
+        step = max(1, ROWS // n)
+        with torch.inference_mode():
+            for start in range(0, len(self), step):
+                rows = slice(start, start + step)
+                noise = object_noise(self.ids[rows], n, size, seed)
+                context = self.context[rows]
+                flat = context[:, None].expand(-1, n, -1).reshape(-1, context.shape[-1])
+                drawn = self.head.transform(torch.from_numpy(noise.reshape(-1, size)), flat)
+                out[rows] = drawn.reshape(len(context), n, size).numpy()
+        return out
+
+    def sample(self, n: int = 1000, seed: int = 0) -> xr.Dataset:
+        """Draw ``n`` samples per object.
+
+        Returns:
+            One variable per reported quantity, dimensions ``(object, draw)``, in its own unit; none lies outside the prior.
+        """
+        if n < 1:
+            raise SbiDaError(f"draws must be at least 1, not {n}")
+        if self.fixed:
+            theta, ess = sample_given(self, n, seed)
+        else:
+            theta, ess = self.prior.from_normal(self.normal_scores(n, seed)), None
+        values: dict[str, np.ndarray] = dict(theta)
+        if set(self.reported) - set(values):
+            values |= self._derived(theta)
+        data = {k: (("object", "draw"), values[k], {"units": self.units.get(k, "")}) for k in self.reported}
+        out = xr.Dataset(data, coords={"object": self.ids, "draw": np.arange(n)}, attrs={"seed": seed})
+        if ess is not None:
+            out["effective_sample_size"] = ("object", ess)
+            if (ess < 100).any():
+                warnings.warn(
+                    f"given {dict(self.fixed)}: effective sample size below 100 for {(ess < 100).sum()} of {len(ess)} objects "
+                    f"(lowest {ess.min():.0f}): the condition lies in the tail of their posteriors, use the draws with care",
+                    stacklevel=2,
+                )
+        return out
+
+    def _derived(self, theta: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if self.derive is None:
+            raise SbiDaError(f"derived quantities {', '.join(self.derived)} need the simulator, which is not installed")
+        shape = next(iter(theta.values())).shape
+        found = self.derive({k: v.reshape(-1) for k, v in theta.items()})
+        return {k: np.asarray(v).reshape(shape) for k, v in found.items()}
+
+    def log_prob(self, theta: Mapping[str, Any]) -> xr.DataArray:
+        """Log-density in the parameters' own units, ``-inf`` outside the prior.
+
+        Args:
+            theta: every parameter, each of shape ``(object,)`` or ``(object, draw)``.
+
+        Returns:
+            Same shape.
+        """
+        if self.fixed or self.names is not None:
+            raise SbiDaError("a spline posterior has no density of marginals or conditionals: sample them, or use all parameters")
+        for name in self.prior.names:
+            if name not in theta:
+                raise SbiDaError(f"log_prob needs all of {', '.join(self.prior.names)}: {name!r} is missing")
+        values = {k: np.asarray(theta[k], float) for k in self.prior.names}
+        shape = values[self.prior.names[0]].shape
+        if len(shape) not in (1, 2) or shape[0] != len(self):
+            raise SbiDaError(f"theta must have shape (object,) or (object, draw) with {len(self)} objects, not {shape}")
+        z = self.prior.to_normal(values)
+        inside = np.isfinite(z).all(-1)
+        context = self.context if len(shape) == 1 else self.context[:, None].expand(-1, shape[1], -1)
+        out = np.full(int(np.prod(shape)), -np.inf)
+        flat_z = np.where(inside[..., None], z, 0.0).reshape(-1, z.shape[-1])
+        flat_context = context.reshape(-1, context.shape[-1])
+        with torch.inference_mode():
+            for start in range(0, len(out), ROWS):
+                rows = slice(start, start + ROWS)
+                out[rows] = self.head.log_prob(torch.from_numpy(flat_z[rows]).float(), flat_context[rows]).numpy()
+        with np.errstate(invalid="ignore"):
+            density = out.reshape(shape) + self.prior.log_jacobian(values, np.where(inside[..., None], z, 0.0))
+        dims = ("object", "draw")[: len(shape)]
+        return xr.DataArray(np.where(inside, density, -np.inf), dims=dims, coords={"object": self.ids}, name="log_prob")
+
+    def marginal(self, names: Sequence[str]) -> "Posterior":
+        """The posterior of some of the parameters or derived quantities."""
+        known = [*self.prior.names, *self.derived]
+        for name in names:
+            if name not in known:
+                raise UnknownNameError("parameter", name, known)
+        return replace(self, names=tuple(names))
+
+    def given(self, **values: float) -> "Posterior":
+        """The posterior conditional on some parameters being known, by importance resampling of the joint one.
+
+        Raises:
+            SbiDaError: an unknown or derived parameter, or a value outside the prior.
+        """
+        for name, value in values.items():
+            if name in self.derived:
+                raise SbiDaError(f"given {name}: a derived quantity cannot be held by a spline posterior; infer it as a parameter")
+            low, high = self.prior.bounds(name)
+            if not low <= value <= high:
+                raise SbiDaError(f"given {name}={value}: the prior allows {low:g} to {high:g}")
+        fixed = {**self.fixed, **values}
+        if len(fixed) == len(self.prior.names):
+            raise SbiDaError("given: at least one parameter must stay free")
+        return replace(self, fixed=fixed)
+
+    def summary(self, n: int = 1000, seed: int = 0) -> xr.Dataset:
+        """Mean, standard deviation and 5, 16, 50, 84, 95 % quantiles, dimensions ``(object, parameter)``, from ``n`` draws."""
+        drawn = self.sample(n, seed)[self.reported].to_array("parameter").transpose("object", "parameter", "draw")
+        out = xr.Dataset({"mean": drawn.mean("draw"), "sd": drawn.std("draw", ddof=1)})
+        for q in QUANTILES:
+            out[f"q{round(100 * q):02d}"] = drawn.quantile(q, "draw").drop_vars("quantile")
+        out.coords["unit"] = ("parameter", [self.units.get(k, "") for k in self.reported])
+        return out
+
+    def arviz(self, n: int = 1000, seed: int = 0) -> xr.DataTree:
+        """Samples as ArviZ wants them: group ``posterior`` with dimensions ``(chain, draw, object)``."""
+        return xr.DataTree.from_dict({"/posterior": self.sample(n, seed).expand_dims("chain").transpose("chain", "draw", "object")})

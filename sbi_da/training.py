@@ -1,0 +1,143 @@
+r"""Training with Lightning.
+
+The loss is :math:`\mathbb E_q[\tilde w\,(-\log q_\phi(z\mid x))]` over objects drawn from a proposal, with
+:math:`\tilde w = w(\theta)/\hat w(x)`, :math:`w = p/q` and :math:`\hat w(x)\approx\mathbb E_q[w\mid x]` regressed on the context along the way. Any positive
+function of x alone leaves the optimum, the posterior under the prior, where it is; this one removes the part of the weights
+that says nothing of the posterior and with it most of their variance, so that rare objects are not drowned.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from sbi_da.config import TrainingConfig
+from sbi_da.estimator import Estimator
+from sbi_da.sources import Examples, Source
+
+__all__ = ["StreamModule", "TrainingModule"]
+
+LARGEST_WEIGHT = 20.0
+VALIDATION_EPOCH = 2**31
+Batch = dict[str, Tensor]
+
+
+def _tensors(examples: Examples, rows: Any = slice(None)) -> Batch:
+    scalars = examples.scalars
+    return {
+        "value": torch.from_numpy(scalars.value[rows]).float(),
+        "error": torch.from_numpy(scalars.error[rows]).float(),
+        "state": torch.from_numpy(scalars.state[rows]),
+        "z": torch.from_numpy(examples.z[rows]).float(),
+        "weight": torch.from_numpy(np.exp(examples.log_weight[rows])).float(),
+    }
+
+
+class _EpochStream(IterableDataset[dict[str, Batch]]):
+    """Batches ``{"simulated": batch}`` of one epoch, made when the epoch starts."""
+
+    def __init__(self, module: "StreamModule") -> None:
+        self.module = module
+
+    def __len__(self) -> int:
+        return self.module.config.steps_per_epoch
+
+    def __iter__(self) -> Iterator[dict[str, Batch]]:
+        config = self.module.config
+        trainer = self.module.trainer
+        epoch = trainer.current_epoch if trainer is not None else 0
+        steps, batch = config.steps_per_epoch, config.batch
+        examples = self.module.source.examples(steps * batch, epoch)
+        whole = _tensors(examples)
+        for rows in np.array_split(np.arange(len(examples)), steps):
+            yield {"simulated": {k: v[rows[0] : rows[-1] + 1] for k, v in whole.items()}}
+
+
+class StreamModule(L.LightningDataModule):
+    """Training stream and held-out set.
+
+    Args:
+        source: training examples.
+        validation: source of the held-out ones (the same simulator with another seed).
+        config: sizes.
+    """
+
+    def __init__(self, source: Source, validation: Source, config: TrainingConfig) -> None:
+        super().__init__()
+        self.source, self.validation, self.config = source, validation, config
+
+    def train_dataloader(self) -> DataLoader[Any]:  # noqa: D102
+        return DataLoader(_EpochStream(self), batch_size=None, num_workers=0)
+
+    def val_dataloader(self) -> DataLoader[Any]:  # noqa: D102
+        examples = self.validation.examples(self.config.validation, VALIDATION_EPOCH)
+        pieces = np.array_split(np.arange(len(examples)), max(1, len(examples) // 1024))
+        batches: Any = [{"simulated": _tensors(examples, rows)} for rows in pieces]
+        return DataLoader(batches, batch_size=None, num_workers=0)
+
+
+class TrainingModule(L.LightningModule):
+    """Optimises an estimator on the streams of a batch.
+
+    Args:
+        estimator: what is trained.
+        config: schedule.
+        weighted: whether examples come from a proposal.
+    """
+
+    def __init__(self, estimator: Estimator, config: TrainingConfig, weighted: bool) -> None:
+        super().__init__()
+        self.estimator, self.config = estimator, config
+        width = estimator.network.context
+        self.level = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)) if weighted else None
+
+    def nll(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Negative log-likelihood of each object in normal scores, and the contexts."""
+        context = self.estimator.context(batch["value"], batch["error"], batch["state"])
+        return -self.estimator.head.log_prob(batch["z"], context), context
+
+    def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:  # noqa: D102
+        simulated = batch["simulated"]
+        nll, context = self.nll(simulated)
+        if self.level is None:
+            loss = nll.mean()
+            self.log("train_nll", loss.detach(), prog_bar=True)
+            return loss
+        weight = simulated["weight"]
+        level = self.level(context.detach())[:, 0].clamp(-12, 4)
+        regression = (level.exp() - weight * level).mean()
+        relative = (weight / level.detach().exp()).clamp(max=LARGEST_WEIGHT)
+        loss = (relative * nll).mean()
+        self.log("train_nll", loss.detach(), prog_bar=True)
+        return loss + regression
+
+    def validation_step(self, batch: dict[str, Batch], batch_idx: int) -> None:  # noqa: D102
+        nll, _ = self.nll(batch["simulated"])
+        weight = batch["simulated"]["weight"]
+        self._sums += torch.stack([(weight * nll).sum(), weight.sum(), nll.sum(), torch.tensor(float(len(nll)))])
+
+    def on_validation_epoch_start(self) -> None:  # noqa: D102
+        self._sums = torch.zeros(4)
+
+    def on_validation_epoch_end(self) -> None:  # noqa: D102
+        total, weight, plain, count = self._sums
+        self.log("val_nll", total / weight, prog_bar=True)
+        self.log("val_nll_proposal", plain / count)
+
+    def configure_optimizers(self) -> Any:  # noqa: D102
+        config = self.config
+        optimizer = torch.optim.AdamW(self.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        total = config.epochs * config.steps_per_epoch
+        warmup = min(config.warmup, total // 5)
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            return 0.5 * (1 + float(np.cos(np.pi * min(1.0, (step - warmup) / max(1, total - warmup)))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
