@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import sbi_da
+from sbi_da.atomic import whole_folder
 from sbi_da.encoders import ScalarEncoder
 from sbi_da.errors import ArtefactError, SbiDaError, UnknownNameError
 from sbi_da.fusion import MaskedTransformer
@@ -168,11 +167,8 @@ class Estimator(nn.Module):
     def save(self, path: str | Path) -> Path:
         """Write the artefact folder, first under a temporary name, then renamed; replaces an earlier artefact."""
         path = Path(path)
-        partial = path.with_name(f".{path.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
-            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, partial / FILES[0])
+        with whole_folder(path, replace=FILES[1]) as folder:
+            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / FILES[0])
             content = {
                 "schema": SCHEMA,
                 "surveys": [survey.model_dump(mode="json") for survey in self.layout.surveys],
@@ -181,21 +177,11 @@ class Estimator(nn.Module):
                 "network": self.network.model_dump(mode="json"),
                 "derived": list(self.derived),
                 "simulator": self.simulator.model_dump(mode="json") if self.simulator else None,
-                "weights_sha256": hashlib.sha256((partial / FILES[0]).read_bytes()).hexdigest(),
+                "weights_sha256": hashlib.sha256((folder / FILES[0]).read_bytes()).hexdigest(),
                 "versions": _versions(),
                 "metadata": self.metadata,
             }
-            (partial / FILES[1]).write_text(json.dumps(content, indent=1))
-            if path.is_dir():
-                earlier = path.with_name(f".{path.name}.earlier")
-                shutil.rmtree(earlier, ignore_errors=True)
-                os.replace(path, earlier)
-                os.replace(partial, path)
-                shutil.rmtree(earlier)
-            else:
-                os.replace(partial, path)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            (folder / FILES[1]).write_text(json.dumps(content, indent=1))
         return path
 
     @classmethod

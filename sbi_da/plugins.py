@@ -40,7 +40,7 @@ def list_names(package_path: list[str], marker: str, group: str) -> list[str]:
     names = set(_builtin(package_path, marker))
     for name, point in entry_point_folders(group).items():
         try:
-            _module_folder(point)
+            _module_folder(point, marker)
         except Exception as error:  # noqa: BLE001 - third-party code may raise anything at import
             warnings.warn(f"plug-in {name!r} of {group} is broken and skipped: {error}", stacklevel=2)
         else:
@@ -48,11 +48,13 @@ def list_names(package_path: list[str], marker: str, group: str) -> list[str]:
     return sorted(names)
 
 
-def _module_folder(point: metadata.EntryPoint) -> Path:
+def _module_folder(point: metadata.EntryPoint, marker: str) -> Path:
     module = point.load()
     file = getattr(module, "__file__", None)
     if file is None:
         raise SbiDaError(f"entry point {point.name!r} must name a package that holds the plug-in, not {point.value!r}")
+    if not (Path(file).parent / marker).is_file():
+        raise SbiDaError(f"entry point {point.name!r}: the package {point.value!r} holds no {marker}")
     return Path(file).parent
 
 
@@ -68,7 +70,7 @@ def find_folder(name: str, package_path: list[str], marker: str, group: str, kin
     points = entry_point_folders(group)
     if name in points:
         try:
-            return _module_folder(points[name])
+            return _module_folder(points[name], marker)
         except Exception as error:
             raise SbiDaError(f"{kind} {name!r} cannot be loaded from {points[name].value!r}: {error}") from error
     path = Path(name).expanduser()

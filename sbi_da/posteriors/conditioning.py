@@ -54,7 +54,7 @@ def sample_given(posterior: "Posterior", n: int, seed: int) -> tuple[dict[str, n
         known = np.column_stack([pilot_theta[names[j]] for j in held])
         mean, covariance = _fit(pilot[i][:, free], known, np.array([fixed[names[j]] for j in held]))
         law = multivariate_t(mean, covariance, df=DEGREES, seed=rng)
-        proposals = law.rvs(OVERSAMPLING * n).reshape(-1, len(free))
+        proposals = law.rvs(max(PILOT, OVERSAMPLING * n)).reshape(-1, len(free))
         z = np.zeros((len(proposals), len(names)))
         z[:, free] = proposals
         theta = prior.from_normal(z, fixed)

@@ -1,12 +1,18 @@
 """Records: measurements in three states, their parameters, tables in and out, missing-data laws, splits."""
 
 from sbi_da.records.missing import (
-    AnyMissing, DepthMissing, EmpiricalMissing, MixedMissing, NothingMissing, UniformMissing,
+    AnyMissing,
+    DepthMissing,
+    EmpiricalMissing,
+    MixedMissing,
+    NothingMissing,
+    UniformMissing,
 )
 from sbi_da.records.records import ABSENT, LIMIT, OBSERVED, Measurements, Records
 from sbi_da.records.splits import split_by_group
+from sbi_da.records.tables import read_table, write_table
 
 __all__ = [
     "ABSENT", "LIMIT", "OBSERVED", "AnyMissing", "DepthMissing", "EmpiricalMissing", "Measurements", "MixedMissing",
-    "NothingMissing", "Records", "UniformMissing", "split_by_group",
+    "NothingMissing", "Records", "UniformMissing", "read_table", "split_by_group", "write_table",
 ]

@@ -1,8 +1,9 @@
 """Missing-data laws: which measurements an object lacks.
 
-A law only ever turns a measurement ABSENT. The first three do so independently of the object (missing at random, so that
-absence carries no information); :class:`DepthMissing` is for tables that leave out what was too faint (missing not at random).
-States come as one boolean or uint8 array of shape ``(object, channel)`` over the channels of all surveys in a row.
+A law only ever turns a measurement ABSENT. The first three do so independently of the object (missing at random, so
+that absence carries no information); :class:`DepthMissing` is for tables that leave out what was too faint (missing not
+at random). States come as one boolean or uint8 array of shape ``(object, channel)`` over the channels of all surveys in
+a row.
 """
 
 from abc import abstractmethod

@@ -1,11 +1,11 @@
 """Measurements of objects by several surveys, in one xarray tree.
 
-``/surveys/<name>`` holds ``value``, ``error`` (float64) and ``state`` (uint8) with dimensions ``(object, channel)``; ``/parameters`` what is
-known of the physical parameters; the root the identifiers and per-object columns (``group``, ``log_weight``). A state is
-:data:`ABSENT` (never looked, not matched), :data:`OBSERVED` or :data:`LIMIT` (looked, not detected: the value is the limit).
+``/surveys/<name>`` holds ``value``, ``error`` (float64) and ``state`` (uint8) with dimensions ``(object, channel)``;
+``/parameters`` what is known of the physical parameters; the root the identifiers and per-object columns (``group``,
+``log_weight``). A state is :data:`ABSENT` (never looked, not matched), :data:`OBSERVED` or :data:`LIMIT` (looked, not
+detected: the value is the limit).
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 import sbi_da
+from sbi_da.atomic import whole_folder
 from sbi_da.errors import ArtefactError, SbiDaError, UnknownNameError
 
 __all__ = ["ABSENT", "LIMIT", "OBSERVED", "Measurements", "Records"]
@@ -113,7 +114,7 @@ class Records:
     @property
     def ids(self) -> np.ndarray:
         """Identifiers, shape ``(object,)``."""
-        return self.tree["object"].values
+        return self.tree.coords["object"].values
 
     @property
     def surveys(self) -> list[str]:
@@ -136,7 +137,7 @@ class Records:
         """Measurements of one survey; raises ``UnknownNameError`` for one these records do not hold."""
         if name not in self.surveys:
             raise UnknownNameError("survey", name, self.surveys, "of these records")
-        node = self.tree[f"surveys/{name}"]
+        node = self.tree.children["surveys"].children[name].dataset
         return Measurements(
             tuple(str(c) for c in node["channel"].values), tuple(str(u) for u in node["unit"].values),
             node["value"].values, node["error"].values, node["state"].values,
@@ -175,24 +176,24 @@ class Records:
 
     def pattern(self) -> np.ndarray:
         """For each object, the names of the surveys with anything but ABSENT, joined by ``+`` (``none`` if empty)."""
-        seen = {name: (self.survey(name).state != ABSENT).any(1) for name in self.surveys}
-        labels = [[name for name in seen if seen[name][i]] for i in range(len(self))]
-        return np.array(["+".join(label) or "none" for label in labels])
+        code = np.zeros(len(self), int)
+        for i, name in enumerate(self.surveys):
+            code |= (self.survey(name).state != ABSENT).any(1).astype(int) << i
+        distinct, index = np.unique(code, return_inverse=True)
+        labels = ["+".join(s for i, s in enumerate(self.surveys) if c >> i & 1) or "none" for c in distinct]
+        return np.array(labels, dtype=str)[index]
 
     def save(self, path: str | Path) -> Path:
-        """Write as a Zarr folder, first under a temporary name, then renamed."""
+        """Write as a Zarr folder, first under a temporary name, then renamed.
+
+        The format is Zarr 2, whose fixed-length texts are specified; those of Zarr 3 are not yet.
+        """
         path = Path(path)
-        if path.exists():
-            raise SbiDaError(f"{path} exists already: choose another name or remove it")
-        partial = path.with_name(f".{path.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self.tree.to_zarr(partial, mode="w", consolidated=False)
-            partial.rename(path)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+        with whole_folder(path) as folder:
+            self.tree.to_zarr(folder / "tree", mode="w", consolidated=False, zarr_format=2)
+            for child in list((folder / "tree").iterdir()):
+                child.rename(folder / child.name)
+            (folder / "tree").rmdir()
         return path
 
     @classmethod

@@ -4,11 +4,11 @@ The quoted error of a channel of true value :math:`m` is
 
 .. math:: \sigma_q^2 = \bigl(\sigma(r)\, 10^{s\,\epsilon}\bigr)^2 + e^2,\qquad \epsilon\sim N(0,1)
 
-with :math:`\sigma(r)` the card's law, log-linear between its points, at the reference magnitude :math:`r` (the channel's
-own, or that of ``noise.reference``), :math:`s` the scatter of quoted errors among objects of one magnitude, and :math:`e`
-a systematic term some catalogues have already added (drawn per object and survey, often zero). The true deviation has
-:math:`\sigma_q^2` with :math:`\max(e, \mathrm{floor})` in the place of :math:`e`: a floor the catalogue does not quote is learned, not
-written into anyone's table.
+with :math:`\sigma(r)` the card's law, log-linear between its points, at the reference magnitude :math:`r` (the
+channel's own, or that of ``noise.reference``), :math:`s` the scatter of quoted errors among objects of one magnitude,
+and :math:`e` a systematic term some catalogues have already added (drawn per object and survey, often zero). The true
+deviation has :math:`\sigma_q^2` with :math:`\max(e, \mathrm{floor})` in the place of :math:`e`: a floor the catalogue
+does not quote is learned, not written into anyone's table.
 """
 
 from typing import Any, Literal
@@ -54,14 +54,18 @@ class Noise(_Card):
         return self
 
     def sigma(self, reference: np.ndarray) -> np.ndarray:
-        """Median quoted error at ``reference`` magnitude, extrapolated along the last slope on the faint side."""
+        """Median quoted error at ``reference`` magnitude; beyond the faintest point the last slope goes on for 1 mag.
+
+        No further: noise is constant in flux there, and a growing error in magnitudes would scatter what is far
+        too faint above the detection limit.
+        """
         if not isinstance(self.points, tuple):
             return np.full(np.shape(reference), self.points)
         magnitude, error = np.array(self.points).T
         log_error = np.log10(error)
         slope = (log_error[-1] - log_error[-2]) / (magnitude[-1] - magnitude[-2])
         inside = np.interp(reference, magnitude, log_error)
-        beyond = np.clip(np.nan_to_num(reference - magnitude[-1]), 0.0, 5.0)
+        beyond = np.clip(np.nan_to_num(reference - magnitude[-1]), 0.0, 1.0)
         return 10 ** (inside + slope * beyond)
 
 

@@ -1,0 +1,53 @@
+"""One JSON file per benchmark: what was run, on what, and every figure with its interval."""
+
+import datetime
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["figure", "table", "write"]
+
+FOLDER = Path(__file__).parent / "results"
+
+
+def figure(values: Sequence[float]) -> dict[str, float]:
+    """Mean of ``values`` with a 95 % normal interval of the mean."""
+    x = np.asarray(values, float)
+    half = 1.96 * x.std(ddof=1) / np.sqrt(len(x)) if len(x) > 1 else float("nan")
+    return {"value": float(x.mean()), "low": float(x.mean() - half), "high": float(x.mean() + half)}
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Aligned text."""
+    cells = [[f"{c:.3f}" if isinstance(c, float) else str(c) for c in row] for row in rows]
+    widths = [max(len(h), *(len(r[i]) for r in cells)) for i, h in enumerate(headers)]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in (headers, *cells)]
+    return "\n".join(lines)
+
+
+def write(
+    name: str, rows: Sequence[Mapping[str, Any]], figures: Mapping[str, Any], seeds: Sequence[int], **extra: Any
+) -> Path:
+    """Write ``benchmarks/results/<name>.json``."""
+    content = {
+        "benchmark": name,
+        "command": f"python -m benchmarks.{name} {' '.join(sys.argv[1:])}".strip(),
+        "versions": {p: version(p) for p in ("sbi-da", "torch", "zuko", "lightning", "numpy")},
+        "machine": {"cores": os.cpu_count(), "architecture": platform.machine(), "python": platform.python_version()},
+        "date": datetime.date.today().isoformat(),
+        "seeds": list(seeds),
+        "rows": list(rows),
+        "figures": dict(figures),
+        **extra,
+    }
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / f"{name}.json"
+    path.write_text(json.dumps(content, indent=1, default=float))
+    return path

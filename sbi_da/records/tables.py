@@ -1,0 +1,242 @@
+"""Tables of measurements in, tables of results out: Parquet, FITS, ECSV, CSV, VOTable.
+
+Columns are found by the survey cards alone, by name and unit. Their order, further columns and which of its known
+names a column goes by never matter.
+"""
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sbi_da.errors import TableError, UnknownNameError
+from sbi_da.records.channels import find_columns, match, numbers, read_channel, refuse_rows
+from sbi_da.records.columns import Column, TableLike, TableSource, astropy_format, one_line, open_source
+from sbi_da.records.records import ABSENT, Measurements, Records
+from sbi_da.surveys.card import Survey
+
+__all__ = ["read_table", "write_table"]
+
+ROW_NUMBER = "#row"
+
+
+def read_table(
+    table: TableLike,
+    surveys: Sequence[Survey],
+    *,
+    id_column: str | None = None,
+    group_column: str | None = None,
+    parameters: Mapping[str, tuple[str, str | None]] | None = None,
+    units: Mapping[str, str] | None = None,
+    required: Sequence[str] = (),
+    start: int = 0,
+    stop: int | None = None,
+) -> Records:
+    """Real objects out of a table.
+
+    A survey none of whose columns is there is not in the result. A row without a single measurement is kept: its
+    posterior is the prior.
+
+    Args:
+        table: a path, whose suffix says the format; or a mapping of arrays, a pyarrow, astropy or pandas table.
+        surveys: whose columns to look for.
+        id_column: unique identifiers; by default the first of the surveys' ``id_columns`` that is there, else the
+            row number; ``"#row"`` for the row number in any case.
+        group_column: what becomes the root column ``group`` (a cluster, a sky cell), for splits.
+        parameters: labels: name to (column, error column or None), taken in the parameter's own unit.
+        units: column to unit, in place of what the file states; without either, the channel's unit.
+        required: names of surveys without which the table is refused.
+        start: first row.
+        stop: end of the rows (not included).
+
+    Raises:
+        TableError: in one line, the file, the column, the rows and the fix.
+    """
+    source = open_source(table, start, stop)
+    units = dict(units or {})
+    for name in (*units, *_named(id_column, group_column), *_label_columns(parameters)):
+        if name not in source.names:
+            raise TableError(f"{source.title}: no column {name!r}; it has {_some(source.names)}")
+    measurements, unused = {}, []
+    for survey in surveys:
+        found = {c.name: pair for c in survey.channels if (pair := find_columns(source, c))}
+        if found:
+            measurements[survey.name] = (survey, found)
+    known = [s.name for s in surveys]
+    for name in required:
+        if name not in known:
+            raise UnknownNameError("survey", name, known)
+        if name not in measurements:
+            looked = _some([c.column for s in surveys if s.name == name for c in s.channels])
+            raise TableError(
+                f"{source.title}: no column of survey {name!r} (looked for {looked}); it has {_some(source.names)}"
+            )
+    if not measurements:
+        looked = "; ".join(f"{s.name}: {_some([c.column for c in s.channels], 4)}" for s in surveys)
+        raise TableError(
+            f"{source.title}: no column of any survey; looked for {looked}; the table has {_some(source.names)}; "
+            "rename its columns"
+        )
+    if len(source) == 0:
+        raise TableError(f"{source.title}: the table has no rows" + (f" from row {start}" if start else ""))
+    result = {}
+    for name, (survey, found) in measurements.items():
+        result[name], lacking = _read_survey(source, survey, found, units, start)
+        unused += lacking
+    if unused:
+        warnings.warn(f"{source.title}: values without an error are not used: {', '.join(unused)}", stacklevel=2)
+    labels = {}
+    for name, columns_of in (parameters or {}).items():
+        for key, column in zip((name, f"{name}_error"), columns_of, strict=True):
+            if column is not None:
+                labels[key] = numbers(source.column(column), f"{source.title}: column {column!r}", start)
+    columns = {} if group_column is None else {"group": _labels(source, group_column, start)}
+    attrs = {"domain": "real", "source": Path(source.title).name}
+    return Records.build(result, _identifiers(source, surveys, id_column, start), labels, columns, attrs)
+
+
+def _read_survey(
+    source: TableSource, survey: Survey, found: Mapping[str, tuple[str, str]], units: Mapping[str, str], start: int
+) -> tuple[Measurements, list[str]]:
+    shape = (len(source), len(survey.channels))
+    value, error = np.full(shape, np.nan), np.full(shape, np.nan)
+    state = np.full(shape, ABSENT)
+    lacking = []
+    for i, channel in enumerate(survey.channels):
+        if channel.name in found:
+            names = found[channel.name]
+            value[:, i], error[:, i], state[:, i], without = read_channel(source, channel, names, units, start)
+            if without:
+                lacking.append(f"{without} in {names[0]!r}")
+    units_held = tuple(c.unit for c in survey.channels)
+    return Measurements(tuple(survey.channel_names), units_held, value, error, state), lacking
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more if names else "none"
+
+
+def _named(*names: str | None) -> list[str]:
+    return [name for name in names if name is not None and name != ROW_NUMBER]
+
+
+def _label_columns(parameters: Mapping[str, tuple[str, str | None]] | None) -> list[str]:
+    return [column for pair in (parameters or {}).values() for column in pair if column is not None]
+
+
+def _labels(source: TableSource, name: str, start: int) -> np.ndarray:
+    """A column of names or whole numbers, without nulls, shape ``(row,)``."""
+    column = source.column(name)
+    where = f"{source.title}: column {name!r}"
+    refuse_rows(_null(column), where, "nulls", "give every row a value or name another column", start)
+    values = column.values
+    if values.ndim != 1:
+        raise TableError(f"{where}: one entry per row is needed, not shape {values.shape[1:]}")
+    if values.dtype.kind in "iu":
+        return values.astype(values.dtype.newbyteorder("="))
+    if values.dtype.kind == "f":
+        whole = values.astype(np.int64) if np.abs(values).max() < 2**53 else None
+        if whole is None or (whole != values).any():
+            raise TableError(f"{where}: floats cannot hold identifiers exactly; store whole numbers or text")
+        return whole
+    decode = (x.decode(errors="replace") if isinstance(x, bytes) else str(x) for x in values)
+    return np.array([text.strip() for text in decode], dtype=str)
+
+
+def _null(column: Column) -> np.ndarray:
+    values = column.values
+    return column.missing | ~np.isfinite(values) if values.dtype.kind == "f" else column.missing
+
+
+def _identifiers(source: TableSource, surveys: Sequence[Survey], id_column: str | None, start: int) -> np.ndarray:
+    if id_column == ROW_NUMBER:
+        return np.arange(start, start + len(source))
+    if id_column is None:
+        for survey in surveys:
+            id_column = match(source.names, survey.id_columns, survey.id_columns[:1], source.title)
+            if id_column is not None:
+                break
+        else:
+            return np.arange(start, start + len(source))
+    ids = _labels(source, id_column, start)
+    unique, first, counts = np.unique(ids, return_index=True, return_counts=True)
+    if len(unique) < len(ids):
+        repeated = np.flatnonzero(counts > 1)
+        which = unique[repeated[np.argmin(first[repeated])]]
+        rows = np.flatnonzero(ids == which)[:2] + start
+        raise TableError(
+            f"{source.title}: column {id_column!r}: identifier {which} occurs {(ids == which).sum()} times (rows "
+            f"{rows[0]} and {rows[1]}; the first row is 0): remove repeats, or take another id_column "
+            f"({ROW_NUMBER!r} for row numbers)"
+        )
+    return ids
+
+
+def write_table(path: str | Path, columns: Mapping[str, np.ndarray], units: Mapping[str, str] | None = None) -> Path:
+    """Write columns as a table, first under a temporary name beside it, then renamed over ``path``.
+
+    Args:
+        path: its suffix says the format.
+        columns: arrays of one length, masked where null; of shape ``(row, draw)`` for Parquet, FITS, ECSV and VOTable.
+        units: astropy unit strings by column.
+
+    Raises:
+        TableError: unknown suffix, columns of differing length, or a place that cannot be written; nothing is left
+            behind.
+    """
+    path = Path(path).expanduser()
+    kind = astropy_format(path)
+    lengths = {len(v) for v in columns.values()}
+    if len(lengths) != 1:
+        raise TableError(f"{path}: columns must be given, and have one length, not {sorted(lengths)}")
+    unknown = [name for name in units or {} if name not in columns]
+    if unknown:
+        have = _some(list(columns))
+        raise TableError(f"{path}: unit given for {unknown[0]!r}, which is no column; columns are {have}")
+    partial = path.with_name(f".{os.getpid()}.partial.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if kind == "parquet":
+            _write_parquet(partial, columns, units or {})
+        else:
+            _write_astropy(partial, columns, units or {}, kind)
+        os.replace(partial, path)
+    except BaseException as error:
+        if partial.parent.is_dir():
+            partial.unlink(missing_ok=True)
+        if isinstance(error, Exception):
+            raise TableError(f"{path}: cannot be written ({one_line(error)})") from error
+        raise
+    return path
+
+
+def _write_parquet(path: Path, columns: Mapping[str, np.ndarray], units: Mapping[str, str]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrays, fields = [], []
+    for name, values in columns.items():
+        mask = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+        data = np.asarray(values)
+        if data.ndim > 1:
+            flat = pa.array(np.ascontiguousarray(data).reshape(-1))
+            array = pa.FixedSizeListArray.from_arrays(flat, int(np.prod(data.shape[1:])))
+        else:
+            array = pa.array(data, mask=mask)
+        arrays.append(array)
+        fields.append(pa.field(name, array.type, metadata={"unit": units[name]} if units.get(name) else None))
+    pq.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(fields)), path)
+
+
+def _write_astropy(path: Path, columns: Mapping[str, np.ndarray], units: Mapping[str, str], kind: str) -> None:
+    from astropy.table import Table
+
+    table = Table({name: v if isinstance(v, np.ma.MaskedArray) else np.asarray(v) for name, v in columns.items()})
+    for name, unit in units.items():
+        table[name].unit = unit
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        table.write(path, format=kind)
