@@ -189,11 +189,18 @@ class Records:
         The format is Zarr 2, whose fixed-length texts are specified; those of Zarr 3 are not yet.
         """
         path = Path(path)
-        with whole_folder(path) as folder:
-            self.tree.to_zarr(folder / "tree", mode="w", consolidated=False, zarr_format=2)
-            for child in list((folder / "tree").iterdir()):
-                child.rename(folder / child.name)
-            (folder / "tree").rmdir()
+        tree = self.tree.copy()
+        # a folder has no order of its own, and a missing chunk reads as nulls: hence both of these
+        tree.attrs["order"] = {"surveys": self.surveys, "parameters": list(self.parameters)}
+        tree.attrs["tally"] = _tally(tree)
+        try:
+            with whole_folder(path) as folder:
+                tree.to_zarr(folder / "tree", mode="w", consolidated=False, zarr_format=2)
+                for child in list((folder / "tree").iterdir()):
+                    child.rename(folder / child.name)
+                (folder / "tree").rmdir()
+        except OSError as error:
+            raise SbiDaError(f"{path}: cannot be written ({' '.join(str(error).split())})") from error
         return path
 
     @classmethod
@@ -214,4 +221,23 @@ class Records:
             raise ArtefactError(
                 f"{path}: records schema {tree.attrs.get('schema')}, this version reads {SCHEMA}: write them again"
             )
-        return cls(tree)
+        order, tally = tree.attrs.pop("order", {}), tree.attrs.pop("tally", {})
+        if _tally(tree) != tally:
+            raise ArtefactError(f"{path}: these records are truncated or were changed: write them again")
+        nodes = {"/": tree.to_dataset(inherit=False)}
+        for name in order["surveys"]:
+            nodes[f"/surveys/{name}"] = tree.children["surveys"].children[name].to_dataset(inherit=False)
+        if order["parameters"]:
+            nodes["/parameters"] = tree.children["parameters"].to_dataset(inherit=False)[order["parameters"]]
+        return cls(xr.DataTree.from_dict(nodes))
+
+
+def _tally(tree: xr.DataTree) -> dict[str, int]:
+    """How many entries of each array are neither null nor zero nor empty, by path: what a lost chunk would change."""
+    tally = {}
+    for node in tree.subtree:
+        for name, variable in node.to_dataset(inherit=False).variables.items():
+            values = variable.values
+            kept = np.isfinite(values) & (values != 0) if values.dtype.kind == "f" else values.astype(bool)
+            tally[f"{node.path.rstrip('/')}/{name}"] = int(kept.sum())
+    return tally
