@@ -25,8 +25,9 @@ TableLike = Any
 
 
 def one_line(error: BaseException | str) -> str:
-    """A message without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """A message without line breaks and unprintable characters."""
+    text = "".join(c if c.isprintable() else " " for c in str(error))
+    return " ".join(text.split()) or type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ class _Arrow:
         self._file = hasattr(table, "num_row_groups")
         self._schema = table.schema_arrow if self._file else table.schema
         self.names = list(self._schema.names)
+        twice = [name for i, name in enumerate(self.names) if name in self.names[:i]]
+        if twice:
+            raise TableError(f"{title}: two columns are called {twice[0]!r}; rename one")
         total = table.metadata.num_rows if self._file else table.num_rows
         self._start, self._stop, _ = slice(start, stop).indices(total)
         self._units = _units_of_astropy(self._schema.metadata)
@@ -85,7 +89,10 @@ class _Arrow:
         field = self._schema.field(name)
         meta = field.metadata or {}
         unit = (meta.get(b"unit") or meta.get(b"units") or b"").decode() or self._units.get(name)
-        data = self._read(name)
+        try:
+            data = self._read(name)
+        except Exception as error:
+            raise TableError(f"{self.title}: column {name!r} cannot be read ({one_line(error)})") from error
         if pa.types.is_dictionary(data.type):
             data = data.cast(data.type.value_type)
         if pa.types.is_decimal(data.type):
@@ -204,6 +211,8 @@ def open_source(table: TableLike, start: int = 0, stop: int | None = None) -> Ta
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # astropy warns about units and names it does not know; we answer for them
             return _Astropy(Table.read(path, format=kind, **options), str(path), start, stop)
+    except TableError:
+        raise
     except Exception as error:
         known = ", ".join(FORMATS)
         raise TableError(
