@@ -116,7 +116,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     metrics, figures = evaluate(estimator, records, arguments.draws, arguments.seed)
     write_evaluation(metrics, figures, arguments.out)
     overall = metrics["overall"]
-    print(f"{overall['n']} objects, coverage error {overall['coverage_error']['value']:.4f}: {arguments.out / 'report.html'}")
+    print(f"{overall['n']} objects, coverage error {overall['coverage']['error']['value']:.4f}: {arguments.out / 'report.html'}")
 
 
 def _query(arguments: argparse.Namespace) -> None:

@@ -168,7 +168,10 @@ class Estimator(nn.Module):
         """Write the artefact folder, first under a temporary name, then renamed; replaces an earlier artefact."""
         path = Path(path)
         with whole_folder(path, replace=FILES[1]) as folder:
-            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / FILES[0])
+            try:
+                save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / FILES[0])
+            except SafetensorError as error:
+                raise ArtefactError(f"{path}: cannot be written ({error}): free space or choose another place") from error
             content = {
                 "schema": SCHEMA,
                 "surveys": [survey.model_dump(mode="json") for survey in self.layout.surveys],

@@ -30,7 +30,7 @@ def read_objects(
     for name in surveys or ():
         if name not in estimator.surveys:
             raise UnknownNameError("survey", name, estimator.surveys, "which this estimator was trained with")
-    if Path(path).is_dir():
+    if Path(path).is_dir() or Path(path).suffix == ".zarr":
         records = Records.open(path)
     else:
         records = read_table(path, estimator.layout.surveys, required=tuple(surveys or ()), **options)

@@ -200,7 +200,7 @@ class Records:
                     child.rename(folder / child.name)
                 (folder / "tree").rmdir()
         except OSError as error:
-            raise SbiDaError(f"{path}: cannot be written ({' '.join(str(error).split())})") from error
+            raise SbiDaError(f"{path}: cannot be written ({' '.join(str(error).split())}): free space or choose another place") from error
         return path
 
     @classmethod

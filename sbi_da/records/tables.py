@@ -208,7 +208,7 @@ def write_table(path: str | Path, columns: Mapping[str, np.ndarray], units: Mapp
         if partial.parent.is_dir():
             partial.unlink(missing_ok=True)
         if isinstance(error, Exception):
-            raise TableError(f"{path}: cannot be written ({one_line(error)})") from error
+            raise TableError(f"{path}: cannot be written ({one_line(error)}): free space or choose another place") from error
         raise
     return path
 

@@ -1,0 +1,204 @@
+"""The command line as a person meets it: what it prints, its exit status, and what it leaves behind."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sbi_da.cli import main
+from sbi_da.estimator import Estimator
+from sbi_da.records import Records, read_table, write_table
+from sbi_da.runs import build
+
+TINY = ["training.epochs=1", "training.steps_per_epoch=2", "training.batch=32", "training.validation=64"]
+
+
+@pytest.fixture()
+def table(tmp_path, toy_config):
+    """A table of the toy's columns: 12 objects, some without some modalities, the last without any."""
+    rng = np.random.default_rng(4)
+    columns = {"name": np.array([f"star-{i}" for i in range(12)])}
+    for survey in build(toy_config)[1]:
+        absent = rng.random(12) < 0.3
+        absent[-1] = True
+        for channel in survey.channels:
+            columns[channel.column] = np.where(absent, np.nan, rng.standard_normal(12))
+            columns[channel.error_column] = np.where(absent, np.nan, 0.5)
+    write_table(tmp_path / "objects.csv", columns)
+    return tmp_path / "objects.csv"
+
+
+def fails(capsys, *argv: str) -> str:
+    assert main(list(map(str, argv))) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1 and captured.err.startswith("sbi-da: "), captured.err
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+def test_list_names_everything(capsys):
+    assert main(["list"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("gaia", "panstarrs", "stars", "linear_gaussian", "toy"):
+        assert f"  {name}" in printed
+    assert main(["list", "configs"]) == 0
+    assert "gaia" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["list", "simulate", "train", "evaluate", "query"])
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0 and "usage" in capsys.readouterr().out
+
+
+def test_usage_errors_exit_with_two(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["query"])
+    assert stop.value.code == 2
+
+
+def test_the_whole_way(tmp_path, capsys, table):
+    run, records, report = tmp_path / "run", tmp_path / "records.zarr", tmp_path / "report"
+    assert main(["simulate", "toy", "--out", str(records), "--n", "150", "--seed", "5"]) == 0
+    assert len(Records.open(records)) == 150
+    assert main(["train", "toy", *TINY, "--out", str(run), "--quiet"]) == 0
+    assert "held-out NLL" in capsys.readouterr().out
+    assert main(["evaluate", str(run), str(records), "--out", str(report), "--draws", "60"]) == 0
+    metrics = json.loads((report / "metrics.json").read_text())
+    assert metrics["overall"]["n"] == 150 and "pattern" in metrics["strata"]
+    html = (report / "report.html").read_text()
+    assert "<img" in html and "http://" not in html.replace("http://www.w3.org", "") and len(list((report / "figures").iterdir())) >= 4
+    assert main(["query", str(run), str(table), "--out", str(tmp_path / "answer.csv"), "--id-column", "name", "--draws", "40"]) == 0
+    assert "12 objects, 1 without data" in capsys.readouterr().out
+    answer = (tmp_path / "answer.csv").read_text().splitlines()
+    assert len(answer) == 13 and "no_data" in answer[-1] and "theta_1_q50" in answer[0]
+
+
+def test_query_of_one_object_with_some_surveys_and_a_known_parameter(toy_run, table, capsys):
+    options = ["--id-column", "name", "--id", "star-3", "--surveys", "modality_a,modality_b", "--given", "theta_2=0.5"]
+    assert main(["query", str(toy_run), str(table), *options, "--draws", "50"]) == 0
+    printed = capsys.readouterr().out
+    assert "star-3" in printed and "star-4" not in printed and "0.5 [0.5, 0.5]" in printed and "modality_c" not in printed
+
+
+def test_units_and_column_names_do_not_change_an_answer(toy_run, table, tmp_path):
+    estimator = Estimator.load(toy_run)
+    lines = [line.split(",") for line in table.read_text().splitlines()]
+    flipped = "\n".join(",".join(reversed(line)) for line in lines)
+    (tmp_path / "flipped.csv").write_text(flipped)
+    surveys = estimator.layout.surveys
+    a = estimator(read_table(table, surveys, id_column="name")).sample(30)
+    b = estimator(read_table(tmp_path / "flipped.csv", surveys, id_column="name")).sample(30)
+    assert np.allclose(a.to_array(), b.to_array(), rtol=1e-6, atol=1e-6)
+
+
+def test_bad_names(capsys, tmp_path, toy_run, table):
+    assert "did you mean toy" in fails(capsys, "train", "toyy", "--out", tmp_path / "r")
+    assert "did you mean 'epochs'" in fails(capsys, "train", "toy", "training.epoch=1", "--out", tmp_path / "r")
+    assert "training.epochs" in fails(capsys, "train", "toy", "training.epochs=lots", "--out", tmp_path / "r")
+    assert "known are" in fails(capsys, "train", "toy", "surveys=[gaja]", "--out", tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+    assert "modality_a" in fails(capsys, "query", toy_run, table, "--surveys", "modality_z")
+    assert "star-99" in fails(capsys, "query", toy_run, table, "--id-column", "name", "--id", "star-99")
+    assert "nosuch" in fails(capsys, "query", toy_run, table, "--id-column", "nosuch")
+    assert "NAME=NUMBER" in fails(capsys, "query", toy_run, table, "--given", "theta_1=red")
+    assert "theta_9" in fails(capsys, "query", toy_run, table, "--given", "theta_9=1")
+    assert "draws" in fails(capsys, "query", toy_run, table, "--draws", "0")
+    assert "--n" in fails(capsys, "simulate", "toy", "--out", tmp_path / "x.zarr", "--n", "0")
+
+
+def test_bad_files(capsys, tmp_path, toy_run, table):
+    assert "nowhere.csv" in fails(capsys, "query", toy_run, tmp_path / "nowhere.csv")
+    assert "not an estimator" in fails(capsys, "query", tmp_path, table)
+    assert "no such records" in fails(capsys, "evaluate", toy_run, tmp_path / "nothing.zarr", "--out", tmp_path / "e")
+    (tmp_path / "empty.csv").write_text(table.read_text().splitlines()[0] + "\n")
+    assert "empty.csv" in fails(capsys, "query", toy_run, tmp_path / "empty.csv")
+    text = table.read_text()
+    cases = {
+        "twice.csv": (text.replace("star-5", "star-4"), "star-4"),
+        "negative.csv": (text.replace(",0.5", ",-0.5", 1), "error"),
+        "zero.csv": (text.replace(",0.5", ",0.0", 1), "error"),
+        "infinite.csv": (text.replace(",0.5", ",inf", 1), "inf"),
+        "text.csv": (text.replace(",0.5", ",bright", 1), "bright"),
+        "other.csv": ("a,b\n1,2\n", "modality_a"),
+    }
+    for name, (content, message) in cases.items():
+        (tmp_path / name).write_text(content)
+        options = ["--id-column", "name"] if name != "other.csv" else []
+        printed = fails(capsys, "query", toy_run, tmp_path / name, *options, "--out", tmp_path / "answer.csv")
+        assert message in printed and name in printed, (name, printed)
+        assert not (tmp_path / "answer.csv").exists()
+
+
+def test_broken_artefacts(capsys, tmp_path, toy_run, table):
+    run = tmp_path / "run"
+    shutil.copytree(toy_run, run)
+    weights = run / "estimator" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    assert "truncated or altered" in fails(capsys, "query", run, table)
+    weights.write_bytes(whole)
+    file = run / "estimator" / "estimator.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "schema": 0}))
+    assert "schema 0" in fails(capsys, "query", run, table)
+
+
+def test_what_exists_is_not_overwritten(capsys, tmp_path, toy_run):
+    (tmp_path / "records.zarr").mkdir()
+    assert "exists already" in fails(capsys, "simulate", "toy", "--out", tmp_path / "records.zarr")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("keep")
+    assert main(["simulate", "toy", "--out", str(tmp_path / "small.zarr"), "--n", "60"]) == 0
+    capsys.readouterr()
+    assert "something else" in fails(capsys, "evaluate", toy_run, tmp_path / "small.zarr", "--out", tmp_path / "notes", "--draws", "20")
+    assert (tmp_path / "notes" / "a.txt").read_text() == "keep"
+
+
+@pytest.mark.parametrize("command", ["simulate", "train", "query", "evaluate"])
+def test_a_full_disk_leaves_nothing_half_written(command, tmp_path, toy_run, table):
+    """A limit on file size stands for a full disk: every write past it fails."""
+    subprocess.run([sys.executable, "-m", "sbi_da.cli", "simulate", "toy", "--n", "80", "--out", tmp_path / "some.zarr"], check=True)
+    (tmp_path / "big.csv").write_text(_long(table, 3000))
+    argv = {
+        "simulate": ["simulate", "toy", "--n", "20000", "--out", "new"],
+        "train": ["train", "toy", *TINY, "--out", "new", "--quiet"],
+        "query": ["query", str(toy_run), "big.csv", "--draws", "5", "--out", "new.csv"],
+        "evaluate": ["evaluate", str(toy_run), "some.zarr", "--draws", "20", "--out", "new"],
+    }[command]
+    before = set(os.listdir(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-m", "sbi_da.cli", *argv], cwd=tmp_path, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000)),
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.strip().count("\n") == 0 and "free space" in done.stderr, done.stderr
+    left = set(os.listdir(tmp_path)) - before
+    if command == "train":  # the run can go on; it holds no artefact and no half-written checkpoint
+        assert not (tmp_path / "new" / "estimator").exists() and not list(tmp_path.glob("new/checkpoints/*"))
+    else:
+        assert not left, left
+
+
+def _long(table, rows: int) -> str:
+    header, first = table.read_text().splitlines()[:2]
+    return "\n".join([header, *(first.replace("star-0", f"s{i}") for i in range(rows))])
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, sbi_da; print([m for m in ('torch', 'lightning', 'xarray', 'matplotlib') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_numerical_rooms_do_not_import_the_outer_shell():
+    code = (
+        "import sys, sbi_da.fusion, sbi_da.encoders, sbi_da.posteriors;"
+        "print([m for m in sys.modules if m in ('lightning', 'sbi_da.cli', 'sbi_da.config', 'matplotlib', 'sklearn')])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
