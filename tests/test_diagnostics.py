@@ -189,6 +189,13 @@ def test_bins_label_every_value_once():
         bins(np.zeros(2), [2, 1])
 
 
+def test_strata_come_in_the_order_of_their_edges():
+    samples, truth, _ = conjugate(n=60, draws=20)
+    labels = bins(np.repeat([5.0, 50, 500, np.nan], 15), [10, 100])
+    result = evaluate_draws(samples, truth, ["a", "b"], strata={"snr": labels}, min_count=5, replicates=10)
+    assert list(result["strata"]["snr"]) == ["<10", "10–100", "≥100", "unknown"]
+
+
 def test_evaluation_finds_the_bad_stratum_and_is_json():
     samples, truth, mean = conjugate(n=2000)
     bad = np.arange(2000) % 2 == 0

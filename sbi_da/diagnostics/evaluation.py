@@ -1,6 +1,7 @@
 """One evaluation of posterior draws, overall and by stratum, as a nested dictionary ready for JSON."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,13 @@ def bins(values: np.ndarray, edges: Sequence[float], fmt: str = "{:g}") -> np.nd
     values = np.asarray(values, float)
     index = np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="right"))
     return np.array(labels)[index]
+
+
+def _order(label: str) -> tuple[float, int, str]:
+    """Bins by their edges, then names; the unknown last."""
+    number = re.match(r"([<≥]?)(-?[\d.]+(?:e[+-]?\d+)?)(?:–|$)", label)
+    edge = float(number[2]) if number else np.inf
+    return edge, int(label == UNKNOWN) if not number else -int(number[1] == "<"), label
 
 
 def jsonable(content: Any) -> Any:
@@ -166,12 +174,13 @@ def evaluate_draws(
     too_few: dict[str, dict[str, int]] = {}
     for name, labels in (strata or {}).items():
         blocks[name], too_few[name] = {}, {}
-        for label, count in zip(*np.unique(np.asarray(labels).astype(str), return_counts=True), strict=True):
-            if count < min_count:
-                too_few[name][str(label)] = int(count)
-                continue
-            keep = np.asarray(labels).astype(str) == label
-            blocks[name][str(label)] = _block(scores, keep, names, draws.shape[1], replicates, seed)
+        text = np.asarray(labels).astype(str)
+        for label in sorted(np.unique(text).tolist(), key=_order):
+            keep = text == label
+            if keep.sum() < min_count:
+                too_few[name][label] = int(keep.sum())
+            else:
+                blocks[name][label] = _block(scores, keep, names, draws.shape[1], replicates, seed)
     return jsonable({
         "parameters": list(names), "n_draws": draws.shape[1], "min_count": min_count, "seed": seed,
         "overall": _block(scores, np.ones(n, bool), names, draws.shape[1], replicates, seed),

@@ -1,0 +1,293 @@
+"""A self-contained HTML report: text, tables and figures in one file, nothing fetched from elsewhere."""
+
+import base64
+import html
+import io
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from sbi_da.errors import SbiDaError
+
+__all__ = ["CAPTIONS", "Report", "evaluation_report"]
+
+STYLE = """
+:root{color-scheme:light dark;--ink:#1d2329;--soft:#59636e;--line:#dfe3e8;--page:#fff;--tile:#f5f7f9;--accent:#0067a3}
+@media(prefers-color-scheme:dark){:root{--ink:#e3e7eb;--soft:#9aa5b1;--line:#333b44;--page:#15191e;--tile:#1e242b;
+--accent:#6cb6ff}}
+*{box-sizing:border-box}
+body{margin:0 auto;padding:2.5rem 1.25rem 4rem;max-width:60rem;background:var(--page);color:var(--ink);
+font:16px/1.6 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+h1{font-size:1.9rem;line-height:1.2;margin:0 0 .4rem}
+h2{font-size:1.3rem;margin:2.8rem 0 .6rem;padding-top:.8rem;border-top:1px solid var(--line)}
+h3{font-size:1.05rem;margin:1.6rem 0 .4rem}
+p,ul{max-width:44rem}a{color:var(--accent)}
+nav ul{list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;max-width:none}
+code{background:var(--tile);padding:.1em .3em;border-radius:3px;font-size:.9em}
+.scroll{overflow-x:auto;margin:1rem 0}
+table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}
+caption{text-align:left;color:var(--soft);padding-bottom:.4rem}
+th,td{padding:.32rem .7rem;vertical-align:top;text-align:right;border-bottom:1px solid var(--line)}
+td,tbody th{white-space:nowrap}
+th:first-child,td:first-child{text-align:left;padding-left:.2rem}
+thead th{color:var(--soft);font-weight:600;vertical-align:bottom;border-bottom:2px solid var(--line)}tbody
+th{font-weight:500}td small{display:block;color:var(--soft);line-height:1.2} figure{margin:1.4rem 0}
+figure img{max-width:100%;height:auto;background:#fff;border:1px solid var(--line);border-radius:6px;padding:.5rem}
+figcaption{color:var(--soft);font-size:.88rem;max-width:44rem;margin-top:.4rem}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.8rem;margin:1.2rem 0}
+.tile{background:var(--tile);border-radius:8px;padding:.8rem 1rem}
+.tile b{display:block;font-size:1.45rem;line-height:1.3;font-weight:600}.tile span{color:var(--soft);font-size:.85rem}
+@media print{nav{display:none}figure,table{break-inside:avoid}}
+"""
+
+
+def _inline(text: str) -> str:
+    """Escaped text with ``**bold**``, ``*emphasis*`` and code between backquotes."""
+    pieces = re.split(r"`([^`]+)`", text)
+    for i, piece in enumerate(pieces):
+        piece = html.escape(piece)
+        if i % 2:
+            pieces[i] = f"<code>{piece}</code>"
+            continue
+        piece = re.sub(r"\*\*(\S(?:.*?\S)?)\*\*", r"<strong>\1</strong>", piece, flags=re.DOTALL)
+        pieces[i] = re.sub(r"(?<![*\w])\*(\S(?:[^*]*?\S)?)\*(?![*\w])", r"<em>\1</em>", piece)
+    return "".join(pieces)
+
+
+class Report:
+    """Text, tables and figures in order, written as one HTML file.
+
+    Args:
+        title: heading of the page.
+        subtitle: one line below it.
+    """
+
+    def __init__(self, title: str, subtitle: str = "") -> None:
+        self.title = title
+        self.subtitle = subtitle
+        self._parts: list[str] = []
+        self._sections: list[str] = []
+        self._figures = 0
+
+    def section(self, heading: str) -> "Report":
+        """Start a section; it appears in the table of contents."""
+        self._sections.append(heading)
+        self._parts.append(f'<h2 id="s{len(self._sections)}">{html.escape(heading)}</h2>')
+        return self
+
+    def text(self, content: str) -> "Report":
+        """Paragraphs separated by empty lines; ``## `` and ``### `` headings, ``- `` lists, bold, emphasis, code."""
+        for block in re.split(r"\n\s*\n", content.strip()):
+            lines = [line.strip() for line in block.splitlines() if line.strip()]
+            if not lines:
+                continue
+            if lines[0].startswith("## "):
+                self.section(lines.pop(0)[3:])
+            elif lines[0].startswith("### "):
+                self._parts.append(f"<h3>{_inline(lines.pop(0)[4:])}</h3>")
+            if lines and all(line.startswith("- ") for line in lines):
+                self._parts.append("<ul>" + "".join(f"<li>{_inline(line[2:])}</li>" for line in lines) + "</ul>")
+            elif lines:
+                self._parts.append(f"<p>{_inline(' '.join(lines))}</p>")
+        return self
+
+    def tiles(self, content: Mapping[str, str]) -> "Report":
+        """Headline figures: what it is, and its value."""
+        tiles = "".join(
+            f'<div class="tile"><b>{html.escape(v)}</b><span>{html.escape(k)}</span></div>' for k, v in content.items()
+        )
+        self._parts.append(f'<div class="tiles">{tiles}</div>')
+        return self
+
+    def table(self, headers: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> "Report":
+        """A table; the first column names the row, floats are shown to three significant digits.
+
+        Raises:
+            SbiDaError: a row whose length is not that of the headers.
+        """
+        for i, row in enumerate(rows):
+            if len(row) != len(headers):
+                raise SbiDaError(f"report table: row {i} has {len(row)} cells under {len(headers)} headers")
+        head = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in headers)
+        body = "".join(
+            f'<tr><th scope="row">{_cell(row[0])}</th>' + "".join(f"<td>{_cell(c)}</td>" for c in row[1:]) + "</tr>"
+            for row in rows
+        )
+        title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+        # Tables wider than the screen scroll by keyboard too, hence the tabindex.
+        self._parts.append(
+            f'<div class="scroll" tabindex="0"><table>{title}<thead><tr>{head}</tr></thead>'
+            f"<tbody>{body}</tbody></table></div>"
+        )
+        return self
+
+    def figure(self, fig: Figure, caption: str, alt: str = "") -> "Report":
+        """A figure, embedded as PNG; ``alt`` describes it to those who cannot see it (the caption if empty)."""
+        self._figures += 1
+        buffer = io.BytesIO()
+        fig.savefig(buffer, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+        data = base64.b64encode(buffer.getvalue()).decode()
+        width = round(float(fig.get_size_inches()[0]) * 105)
+        self._parts.append(
+            f'<figure><img src="data:image/png;base64,{data}" width="{width}" '
+            f'alt="{html.escape(alt or caption, quote=True)}">'
+            f"<figcaption><strong>Figure {self._figures}.</strong> {_inline(caption)}</figcaption></figure>"
+        )
+        return self
+
+    def render(self) -> str:
+        """The page."""
+        items = "".join(f'<li><a href="#s{i}">{html.escape(s)}</a></li>' for i, s in enumerate(self._sections, 1))
+        contents = f'<nav aria-label="Contents"><ul>{items}</ul></nav>' if items else ""
+        subtitle = f"<p>{_inline(self.subtitle)}</p>" if self.subtitle else ""
+        return (
+            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{html.escape(self.title)}</title><style>{STYLE}</style></head>\n<body><header>"
+            f"<h1>{html.escape(self.title)}</h1>{subtitle}{contents}</header><main>\n"
+            + "\n".join(self._parts) + "\n</main></body></html>\n"
+        )
+
+    def write(self, path: str | Path) -> Path:
+        """Write the page under a temporary name, then rename it: no half-written report."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            partial.write_text(self.render(), encoding="utf-8")
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+
+def _number(value: Any, digits: int = 3) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}".replace("-", "−")
+
+
+def _cell(value: Any) -> str:
+    head, bracket, tail = html.escape(_number(value)).partition(" (")
+    return f"{head}<small> ({tail}</small>" if bracket and " … " in tail else head + bracket + tail
+
+
+def _span(content: Mapping[str, Any] | None, factor: float = 1.0, digits: int = 3) -> str:
+    """``value (low … high)``."""
+    if not content or content.get("value") is None:
+        return "–"
+    value, low, high = (_number(float(content[key]) * factor, digits) for key in ("value", "low", "high"))
+    return f"{value} ({low} … {high})"
+
+
+def _strata(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """All evaluated blocks by label, the overall one first."""
+    blocks = {"all objects": metrics["overall"]}
+    for name, by_label in metrics["strata"].items():
+        blocks.update({f"{name}: {label}": block for label, block in by_label.items()})
+    return blocks
+
+
+CAPTIONS = {
+    "coverage": "Share of objects whose central interval holds the truth. Right: its difference from the nominal "
+    "level; curves below zero are overconfident. Grey: where a calibrated posterior lies for 95 % of data "
+    "sets of this size, level by level.",
+    "sbc_ranks": "Simulation-based calibration: rank of the truth among the draws. Flat is right, a bowl is "
+    "overconfident, a hill too cautious, a slope biased. Band: 95 % for each bin; p from chi-square.",
+    "tarp": "TARP: coverage of balls about random points, which tests all parameters together. Shaded: 95 % bootstrap "
+    "band.",
+    "truth_and_posterior": "Posterior mean against truth. Blue: all objects, on a logarithmic scale where there are "
+    "many. Bars: 16 to 84 % of the posterior for a few objects.",
+    "coverage_error_by_stratum": "Coverage error by stratum with 95 % intervals. Diamonds lie beyond the grey bar, "
+    "which a calibrated posterior with as many objects exceeds in 2.5 % of cases.",
+}
+"""Figures that :func:`evaluation_report` knows where to put."""
+
+
+def evaluation_report(
+    metrics: Mapping[str, Any], figures: Mapping[str, Figure] | None = None, title: str = "Evaluation", notes: str = ""
+) -> Report:
+    """Report of one evaluation.
+
+    Args:
+        metrics: from :func:`sbi_da.diagnostics.evaluate_draws`.
+        figures: by a name in :data:`CAPTIONS`, which goes to its section, or by caption, for a section of their own.
+        title: of the page.
+        notes: what was evaluated on what; see :meth:`Report.text`.
+    """
+    overall, extra = metrics["overall"], dict(figures or {})
+    standard = {name: extra.pop(name) for name in CAPTIONS if name in extra}
+    error = overall["coverage"]["error"]
+    report = Report(title, f"{overall['n']:,} objects, {metrics['n_draws']} posterior draws each.")
+    tiles = {"coverage error (percentage points)": _number(error["value"] and 100 * error["value"])}
+    tiles["of which finite samples alone explain"] = _number(error["expected"] and 100 * error["expected"])
+    if "nll" in overall:
+        tiles["mean NLL (nats)"] = _number(overall["nll"]["mean"]["value"])
+    if "information_gain" in overall:
+        tiles["mean information gain (nats)"] = _number(overall["information_gain"]["mean"]["value"])
+    report.section("Summary").tiles(tiles)
+    if error["value"] is not None:
+        over = error["value"] > error["limit"]
+        verdict = "more than" if over else "within"
+        report.text(
+            f"The coverage error is {_span(error, 100)} percentage points, **{verdict}** the "
+            f"{_number(100 * error['limit'])} that a calibrated posterior stays below in 97.5 % of data sets of this "
+            "size. All intervals are 95 % over objects."
+        )
+    if notes:
+        report.text(notes)
+    report.section("Calibration")
+    for key in ("coverage", "sbc_ranks", "tarp"):
+        if key in standard:
+            report.figure(standard[key], CAPTIONS[key])
+    per, sbc = overall["coverage"]["error_by_parameter"], overall["sbc"]
+    report.table(
+        ["parameter", "coverage error [points]", "limit", "SBC p (chi-square)", "SBC p (KS)"],
+        [[n, _span(per[n], 100), _number(per[n]["limit"] and 100 * per[n]["limit"]), sbc["p_value"][n],
+          sbc["ks_p_value"][n]] for n in metrics["parameters"]],
+        "Calibration by parameter",
+    )
+    names = {
+        "bias": "bias (median)", "scatter": "1.48 MAD", "rmse": "RMSE", "outliers": "beyond 5 scatters",
+        "z_mean": "mean z", "z_sd": "sd z", "coverage_68": "in 68 %", "coverage_90": "in 90 %",
+    }
+    points = overall["point_errors"]
+    report.section("Point estimates")
+    if "truth_and_posterior" in standard:
+        report.figure(standard["truth_and_posterior"], CAPTIONS["truth_and_posterior"])
+    report.table(
+        ["parameter", "n", "posterior sd", *names.values()],
+        [[n, p["n"], p.get("posterior_sd"), *(_span(p.get(k), 1.0, 2) for k in names)] for n, p in points.items()],
+        "Posterior median minus truth, in the unit of each parameter; shares between 0 and 1",
+    )
+    report.section("By stratum")
+    if "coverage_error_by_stratum" in standard:
+        report.figure(standard["coverage_error_by_stratum"], CAPTIONS["coverage_error_by_stratum"])
+    report.table(
+        ["stratum", "n", "coverage error [points]", "limit", "TARP deviation [points]", "mean NLL [nats]",
+         "median NLL [nats]", "mean gain [nats]"],
+        [_stratum_row(label, block) for label, block in _strata(metrics).items()],
+    )
+    few = [f"{name}: {label} ({n})" for name, by in metrics["too_few"].items() for label, n in by.items()]
+    if few:
+        report.text(f"Not evaluated, fewer than {metrics['min_count']} objects: {', '.join(few)}.")
+    if extra:
+        report.section("Figures")
+        for caption, fig in extra.items():
+            report.figure(fig, caption)
+    return report
+
+
+def _stratum_row(label: str, block: Mapping[str, Any]) -> list[Any]:
+    error, nll = block["coverage"]["error"], block.get("nll", {})
+    return [
+        label, block["n"], _span(error, 100), _number(error["limit"] and 100 * error["limit"]),
+        _span(block["tarp"]["deviation"], 100), _span(nll.get("mean")), _span(nll.get("median")),
+        _span(block.get("information_gain", {}).get("mean")),
+    ]
