@@ -60,7 +60,7 @@ class Layout:
         """
         n = len(records)
         shape = (n, len(self.channels))
-        value, error, state = np.zeros(shape), np.ones(shape), np.full(shape, ABSENT)
+        value, error, state = np.zeros(shape), np.ones(shape), np.full(shape, ABSENT, np.uint8)
         column = 0
         for survey in self.surveys:
             held = records.survey(survey.name) if survey.name in records.surveys else None

@@ -1,7 +1,8 @@
 r"""Training proposals: where to simulate, when the prior rarely goes where the objects of interest are.
 
-In the space in which the prior is :math:`N(0, I)` the proposal is :math:`q = \alpha\,N(0,I) + (1-\alpha)\prod_i N(\mu_i, s_i^2)`. The weights
-:math:`p/q` are bounded by :math:`1/\alpha` (a defensive mixture; Hesterberg 1995, Technometrics 37, 185).
+In the space in which the prior is :math:`N(0, I)` the proposal is
+:math:`q = \alpha\,N(0,I) + (1-\alpha)\prod_i N(\mu_i, s_i^2)`. The weights :math:`p/q` are bounded by :math:`1/\alpha`
+(a defensive mixture; Hesterberg 1995, Technometrics 37, 185).
 """
 
 from collections.abc import Sequence

@@ -20,7 +20,7 @@ STYLE = """
 @media(prefers-color-scheme:dark){:root{--ink:#e3e7eb;--soft:#9aa5b1;--line:#333b44;--page:#15191e;--tile:#1e242b;
 --accent:#6cb6ff}}
 *{box-sizing:border-box}
-body{margin:0 auto;padding:2.5rem 1.25rem 4rem;max-width:60rem;background:var(--page);color:var(--ink);
+body{margin:0 auto;padding:2.5rem 1.25rem 4rem;max-width:68rem;background:var(--page);color:var(--ink);
 font:16px/1.6 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 h1{font-size:1.9rem;line-height:1.2;margin:0 0 .4rem}
 h2{font-size:1.3rem;margin:2.8rem 0 .6rem;padding-top:.8rem;border-top:1px solid var(--line)}
@@ -31,7 +31,7 @@ code{background:var(--tile);padding:.1em .3em;border-radius:3px;font-size:.9em}
 .scroll{overflow-x:auto;margin:1rem 0}
 table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--soft);padding-bottom:.4rem}
-th,td{padding:.32rem .7rem;vertical-align:top;text-align:right;border-bottom:1px solid var(--line)}
+th,td{padding:.32rem .55rem;vertical-align:top;text-align:right;border-bottom:1px solid var(--line)}
 td,tbody th{white-space:nowrap}
 th:first-child,td:first-child{text-align:left;padding-left:.2rem}
 thead th{color:var(--soft);font-weight:600;vertical-align:bottom;border-bottom:2px solid var(--line)}tbody
@@ -254,7 +254,7 @@ def evaluation_report(
         "Calibration by parameter",
     )
     names = {
-        "bias": "bias (median)", "scatter": "1.48 MAD", "rmse": "RMSE", "outliers": "beyond 5 scatters",
+        "bias": "bias (median)", "scatter": "1.48 MAD", "rmse": "RMSE", "outliers": "beyond 5 MAD",
         "z_mean": "mean z", "z_sd": "sd z", "coverage_68": "in 68 %", "coverage_90": "in 90 %",
     }
     points = overall["point_errors"]

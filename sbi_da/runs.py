@@ -63,10 +63,10 @@ def _sources(config: Config, simulator: Simulator, surveys: list[Survey], estima
             RecordsSource(kept, surveys, estimator.prior, config.missing, config.seed),
             RecordsSource(held, surveys, estimator.prior, config.missing, config.seed),
         )
-    shared: Any = (simulator, surveys, estimator.prior, config.missing, config.proposal)
+    what = (simulator, surveys, estimator.prior, config.missing, config.proposal)
     return (
-        SimulatorSource(*shared, simulations=config.training.simulations, seed=config.seed),
-        SimulatorSource(*shared, seed=config.seed + 1_000_003),
+        SimulatorSource(*what, config.training.simulations, config.seed),
+        SimulatorSource(*what, None, config.seed + 1_000_003),
     )
 
 

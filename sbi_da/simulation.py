@@ -113,7 +113,7 @@ def simulate(
     seen = {survey.name: observe(survey, sky, rng) for survey in surveys}
     seen, saturated = lose(seen, missing or NothingMissing(), rng)
     columns["saturated"] = saturated
-    attrs = {"domain": "simulated", "simulator": type(simulator).__name__}
+    attrs: dict[str, str | int] = {"domain": "simulated", "simulator": type(simulator).__name__}
     if not isinstance(seed, np.random.Generator):
         attrs["seed"] = seed
     return Records.build(seen, parameters={**theta, **simulator.derive(theta)}, columns=columns, attrs=attrs)

@@ -1,9 +1,10 @@
 r"""Training with Lightning.
 
 The loss is :math:`\mathbb E_q[\tilde w\,(-\log q_\phi(z\mid x))]` over objects drawn from a proposal, with
-:math:`\tilde w = w(\theta)/\hat w(x)`, :math:`w = p/q` and :math:`\hat w(x)\approx\mathbb E_q[w\mid x]` regressed on the context along the way. Any positive
-function of x alone leaves the optimum, the posterior under the prior, where it is; this one removes the part of the weights
-that says nothing of the posterior and with it most of their variance, so that rare objects are not drowned.
+:math:`\tilde w = w(\theta)/\hat w(x)`, :math:`w = p/q`, and :math:`\hat w(x)\approx\mathbb E_q[w\mid x]` regressed on the
+context along the way. Any positive function of x alone leaves the optimum, the posterior under the prior, where it is;
+this one removes the part of the weights that says nothing of the posterior and with it most of their variance, so that
+rare objects are not drowned.
 """
 
 from collections.abc import Iterator

@@ -5,7 +5,14 @@ import pytest
 from scipy.stats import kstest
 
 from sbi_da.distributions import (
-    BrokenPowerLaw, Exponential, LogUniform, Normal, Tabulated, Uniform, VolumeDensity, distribution_from_dict,
+    BrokenPowerLaw,
+    Exponential,
+    LogUniform,
+    Normal,
+    Tabulated,
+    Uniform,
+    VolumeDensity,
+    distribution_from_dict,
 )
 from sbi_da.errors import ConfigError, SbiDaError
 from sbi_da.prior import Limits, Prior

@@ -31,6 +31,10 @@ class ScalarEncoder(nn.Module):
 
     center: Tensor
     scale: Tensor
+    is_magnitude: Tensor
+    is_parallax: Tensor
+    membership: Tensor
+    frequency: Tensor
 
     def __init__(self, kinds: Sequence[str], survey_index: Sequence[int], width: int) -> None:
         super().__init__()

@@ -59,7 +59,7 @@ def sample_given(posterior: "Posterior", n: int, seed: int) -> tuple[dict[str, n
         z[:, free] = proposals
         theta = prior.from_normal(z, fixed)
         z = prior.to_normal(theta)
-        inside = np.isfinite(z).all(1)
+        inside = np.asarray(np.isfinite(z).all(1))
         z = np.where(inside[:, None], z, 0.0)
         with torch.inference_mode():
             context = posterior.context[i].expand(len(z), -1)

@@ -20,7 +20,7 @@ from sbi_da.errors import ArtefactError, SbiDaError, UnknownNameError
 
 __all__ = ["ABSENT", "LIMIT", "OBSERVED", "Measurements", "Records"]
 
-ABSENT, OBSERVED, LIMIT = np.uint8(0), np.uint8(1), np.uint8(2)
+ABSENT, OBSERVED, LIMIT = 0, 1, 2
 SCHEMA = 1
 
 
@@ -36,7 +36,7 @@ class Measurements:
 
     def where(self, keep: np.ndarray) -> "Measurements":
         """The same with channels absent where ``keep`` (boolean, same shape) is False."""
-        return Measurements(self.channels, self.units, self.value, self.error, np.where(keep, self.state, ABSENT))
+        return Measurements(self.channels, self.units, self.value, self.error, np.where(keep, self.state, ABSENT).astype(np.uint8))
 
 
 class Records:
