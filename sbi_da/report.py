@@ -29,13 +29,13 @@ p,ul{max-width:44rem}a{color:var(--accent)}
 nav ul{list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;max-width:none}
 code{background:var(--tile);padding:.1em .3em;border-radius:3px;font-size:.9em}
 .scroll{overflow-x:auto;margin:1rem 0}
-table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}
+table{border-collapse:collapse;font-size:.84rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--soft);padding-bottom:.4rem}
 th,td{padding:.32rem .55rem;vertical-align:top;text-align:right;border-bottom:1px solid var(--line)}
 td,tbody th{white-space:nowrap}
 th:first-child,td:first-child{text-align:left;padding-left:.2rem}
 thead th{color:var(--soft);font-weight:600;vertical-align:bottom;border-bottom:2px solid var(--line)}tbody
-th{font-weight:500}td small{display:block;color:var(--soft);line-height:1.2} figure{margin:1.4rem 0}
+th{font-weight:500}td small{display:block;font-size:.72rem;color:var(--soft);line-height:1.2} figure{margin:1.4rem 0}
 figure img{max-width:100%;height:auto;background:#fff;border:1px solid var(--line);border-radius:6px;padding:.5rem}
 figcaption{color:var(--soft);font-size:.88rem;max-width:44rem;margin-top:.4rem}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.8rem;margin:1.2rem 0}
@@ -253,18 +253,21 @@ def evaluation_report(
           sbc["ks_p_value"][n]] for n in metrics["parameters"]],
         "Calibration by parameter",
     )
-    names = {
-        "bias": "bias (median)", "scatter": "1.48 MAD", "rmse": "RMSE", "outliers": "beyond 5 MAD",
-        "z_mean": "mean z", "z_sd": "sd z", "coverage_68": "in 68 %", "coverage_90": "in 90 %",
-    }
     points = overall["point_errors"]
     report.section("Point estimates")
     if "truth_and_posterior" in standard:
         report.figure(standard["truth_and_posterior"], CAPTIONS["truth_and_posterior"])
+    errors = {"bias": "bias (median)", "scatter": "1.48 MAD", "rmse": "RMSE", "outliers": "outliers"}
     report.table(
-        ["parameter", "n", "posterior sd", *names.values()],
-        [[n, p["n"], p.get("posterior_sd"), *(_span(p.get(k), 1.0, 2) for k in names)] for n, p in points.items()],
-        "Posterior median minus truth, in the unit of each parameter; shares between 0 and 1",
+        ["parameter", "n", *errors.values()],
+        [[name, p["n"], *(_span(p.get(k), 1.0, 2) for k in errors)] for name, p in points.items()],
+        "Posterior median minus truth, in the unit of each parameter. Outliers: share beyond 5 × 1.48 MAD of the bias",
+    )
+    widths = {"z_mean": "mean z", "z_sd": "sd of z", "coverage_68": "in 68 %", "coverage_90": "in 90 %"}
+    report.table(
+        ["parameter", "posterior sd", *widths.values()],
+        [[name, p.get("posterior_sd"), *(_span(p.get(k)) for k in widths)] for name, p in points.items()],
+        "Stated uncertainties: median width, z-scores (0 and 1 if right), share of truths in central intervals",
     )
     report.section("By stratum")
     if "coverage_error_by_stratum" in standard:

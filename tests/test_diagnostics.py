@@ -91,6 +91,12 @@ def test_tarp_sees_a_correlation_the_marginals_do_not():
     assert tarp(samples, truth)["p_value"] < 1e-6
 
 
+def test_tarp_does_not_depend_on_units():
+    samples, truth, _ = conjugate(n=300, draws=50, widen=0.6)
+    units = np.array([1.0, 1000.0])
+    assert tarp(samples * units, truth * units)["curve"] == pytest.approx(tarp(samples, truth)["curve"], abs=0.01)
+
+
 def test_coverage_is_that_of_equal_tailed_quantiles():
     samples, truth, _ = conjugate(n=500, draws=1000, widen=0.8)
     low, high = np.quantile(samples, [0.16, 0.84], axis=1)
