@@ -38,17 +38,17 @@ class MaskedTransformer(nn.Module):
         layers: number of pre-norm layers.
         heads: attention heads.
         expansion: hidden width of the MLP blocks over ``width``.
-        groups: into how many groups of similar token count a batch is cut.
+        group: objects of similar token count that are processed together.
     """
 
     def __init__(
-        self, width: int, context: int, layers: int = 4, heads: int = 4, expansion: int = 2, groups: int = 4
+        self, width: int, context: int, layers: int = 4, heads: int = 4, expansion: int = 2, group: int = 128
     ) -> None:
         super().__init__()
         self.query = nn.Parameter(torch.randn(width) * 0.5)
         self.layers = nn.ModuleList(_Layer(width, heads, expansion) for _ in range(layers))
         self.out = nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, context), nn.LayerNorm(context))
-        self.groups = groups
+        self.group, self.context = group, context
 
     def _fuse(self, tokens: Tensor, present: Tensor) -> Tensor:
         x = torch.cat([self.query.expand(len(tokens), 1, -1), tokens], dim=1)
@@ -72,9 +72,9 @@ class MaskedTransformer(nn.Module):
         count = present.sum(1)
         order = torch.argsort(count)
         pieces = []
-        for rows in order.chunk(min(self.groups, max(1, len(order) // 32))):
-            longest = int(count[rows].max()) if len(rows) else 0
+        for rows in order.split(self.group):
+            longest = int(count[rows[-1]])
             first = torch.argsort(present[rows].to(torch.int8), dim=1, descending=True, stable=True)[:, :longest]
             kept = tokens[rows].gather(1, first[..., None].expand(-1, -1, tokens.shape[-1]))
             pieces.append(self._fuse(kept, present[rows].gather(1, first)))
-        return torch.cat(pieces)[torch.argsort(order)]
+        return torch.cat(pieces)[torch.argsort(order)] if pieces else tokens.new_zeros(0, self.context)
