@@ -1,4 +1,4 @@
-"""Single stars, with unresolved companions: isochrones, atmospheres, dust, distance. See ``README.md`` for sources and limits."""
+"""Stars with unresolved companions: isochrones, atmospheres, dust, distance. Sources and limits: ``README.md``."""
 
 from .simulator import Stars
 

@@ -1,4 +1,4 @@
-"""Passbands the stars simulator knows: names, magnitude systems, pivot wavelengths, zero points, names in the sources."""
+"""Passbands the stars simulator knows: magnitude systems, pivot wavelengths, zero points, names in the sources."""
 
 from dataclasses import dataclass
 from typing import Literal

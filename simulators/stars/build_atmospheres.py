@@ -1,13 +1,14 @@
 r"""Bolometric corrections of five families of atmospheres on one set of axes.
 
-MIST tabulates :math:`BC` (:math:`M = M_\mathrm{bol} - BC`). astroARIADNE tabulates the mean surface flux F in a passband; then
+MIST tabulates :math:`BC` (:math:`M = M_\mathrm{bol} - BC`). astroARIADNE tabulates the mean surface flux F in a passband;
+then
 
 .. math:: M = -2.5\log_{10}\frac{F\,(R/10\,\mathrm{pc})^2}{F_0},\qquad
           M_\mathrm{bol} = 4.74 - 2.5\log_{10}\frac{4\pi R^2\sigma T^4}{L_\odot}
 
-with :math:`L_\odot = 3.828\times10^{33}` erg/s (IAU 2015 B2, B3); R cancels in :math:`BC = M_\mathrm{bol} - M`. What is interpolated
-and extended is the difference :math:`\Delta = BC - BC_\mathrm{MIST}` in the like band: linear in log Teff, log g and [Fe/H], its value at
-the nearest edge beyond a grid's own range.
+with :math:`L_\odot = 3.828\times10^{33}` erg/s (IAU 2015 B2, B3); R cancels in :math:`BC = M_\mathrm{bol} - M`. What is
+interpolated and extended is the difference :math:`\Delta = BC - BC_\mathrm{MIST}` in the like band: linear in log Teff,
+log g and [Fe/H], and beyond a grid's own range its value at the nearest edge.
 """
 
 from pathlib import Path
@@ -33,7 +34,7 @@ AXES = {
     "log_teff": np.log10(TEFF),
 }
 CITATIONS = {
-    "mist_bc": "MIST bolometric corrections (C3K): Choi et al. 2016, ApJ 823, 102; Conroy et al. in prep.; astroLACHESIS",
+    "mist_bc": "MIST bolometric corrections (C3K atmospheres): Choi et al. 2016, ApJ 823, 102; astroLACHESIS",
     "bt_settl": "BT-Settl: Allard, Homeier & Freytag 2012, RSPTA 370, 2765; astroARIADNE",
     "phoenix": "PHOENIX v2: Husser et al. 2013, A&A 553, A6; astroARIADNE",
     "kurucz": "ATLAS9: Kurucz 1993, CD-ROM 13; astroARIADNE",
@@ -41,7 +42,7 @@ CITATIONS = {
 }
 FILES = {"bt_settl": "BT_Settl", "phoenix": "Phoenixv2", "kurucz": "Kurucz", "ck04": "CK04"}
 VEGA = (9550.0, 3.95, -0.5)
-"""Teff [K], log g, [Fe/H] of the model of Vega (Castelli & Kurucz 1994) that bands without published zero point share."""
+"""Teff [K], log g, [Fe/H] of a model of Vega (Castelli & Kurucz 1994); anchors bands without a published zero point."""
 _Tables = dict[str, np.ndarray]
 
 
@@ -89,7 +90,9 @@ def mist_corrections(axes: dict[str, np.ndarray], tables: _Tables, folder: Path)
     return result
 
 
-def ariadne_corrections(folder: Path, name: str, mist: _Tables, anchors: dict[str, float]) -> tuple[_Tables, dict[str, float]]:
+def ariadne_corrections(
+    folder: Path, name: str, mist: _Tables, anchors: dict[str, float]
+) -> tuple[_Tables, dict[str, float]]:
     """Corrections of one astroARIADNE grid on :data:`AXES`.
 
     Args:
@@ -117,7 +120,7 @@ def ariadne_corrections(folder: Path, name: str, mist: _Tables, anchors: dict[st
         warm = (AXES["log_teff"] >= np.log10(5000)) & (AXES["log_teff"] <= np.log10(10000))
         colour = (delta[key] - delta["WISE_W2"])[7, 10:12][:, warm]
         if np.std(colour) > 0.02:
-            raise GridError(f"{name}: {key} - W2 differs from MIST by more than a constant (scatter {np.std(colour):.3f})")
+            raise GridError(f"{name}: {key} - W2 minus MIST's is not constant (scatter {np.std(colour):.3f} mag)")
         shifts[key] = float(np.mean(colour))
         delta[key] = delta[key] - shifts[key]
     return {key: mist[BANDS[key].mist or key] + delta[key] for key in BANDS}, shifts
@@ -179,8 +182,12 @@ def _onto(axes: dict[str, np.ndarray], values: np.ndarray) -> np.ndarray:
     for k, key in ((2, "log_teff"), (1, "logg"), (0, "feh")):
         filled = np.apply_along_axis(_fill, k, filled, axes[key])
     for k, key in enumerate(("feh", "logg", "log_teff")):
-        filled = np.apply_along_axis(lambda line, key=key: np.interp(AXES[key], axes[key], line), k, filled)
+        filled = np.apply_along_axis(_resample, k, filled, axes[key], AXES[key])
     return filled
+
+
+def _resample(line: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    return np.interp(new, old, line)
 
 
 def _fill(line: np.ndarray, axis: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ GRIDS = Path(__file__).parent / "grids"
 SUN = (5772.0, 4.438, 0.0)
 """Teff [K], log g, [Fe/H]."""
 SUN_G = (4.67, 0.03)
-"""Absolute G magnitude of the Sun (Casagrande & VandenBerg 2018, MNRAS 479, L102) and how far models may lie from it."""
+"""Absolute G magnitude of the Sun (Casagrande & VandenBerg 2018, MNRAS 479, L102) and the tolerance for models."""
 RAYLEIGH_JEANS = 0.05
 """Largest |W2-W3| and |W2-W4| [mag, Vega] of dwarfs between 6000 and 10000 K; cooler ones have CO absorption in W2."""
 

@@ -1,12 +1,12 @@
 r"""Interstellar extinction in a passband, as a function of the star's temperature and of the amount of dust.
 
-A passband's effective wavelength :math:`\lambda_b(T_\mathrm{eff}, A_V)` moves redwards for cooler stars and more dust. It is
-tabulated from synthetic photometry (where CCM89 with R_V = 3.1 equals :math:`A_b/A_V`); any law k then gives
+A passband's effective wavelength :math:`\lambda_b(T_\mathrm{eff}, A_V)` moves redwards for cooler stars and more dust.
+It is tabulated from synthetic photometry (where CCM89 with R_V = 3.1 equals :math:`A_b/A_V`); any law k then gives
 
 .. math:: A_b = A_V\, k\bigl(\lambda_b(T_\mathrm{eff}, A_V); R_V\bigr).
 
-Laws are those of ``dust_extinction`` (Gordon 2024, JOSS 9, 7023). One that ends short of a wavelength is continued by G23
-(Gordon et al. 2023, ApJ 950, 86), scaled to meet it at its end.
+Laws are those of ``dust_extinction`` (Gordon 2024, JOSS 9, 7023). One that ends short of a wavelength is continued by
+G23 (Gordon et al. 2023, ApJ 950, 86), scaled to meet it at its end.
 """
 
 from collections.abc import Callable

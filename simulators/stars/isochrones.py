@@ -1,12 +1,13 @@
 r"""Stellar structure along isochrones: (age, [Fe/H], initial mass) to Teff, log g and luminosity.
 
-Evolutionary points :math:`e` mark like phases on all isochrones, so interpolating in age and metallicity at fixed :math:`e` keeps
-turn-off, giant branch and clump sharp (Dotter 2016, ApJS 222, 8). With bilinear weights :math:`w_k` of the four surrounding
-isochrones, :math:`e` solves
+Evolutionary points :math:`e` mark like phases on all isochrones, so interpolating in age and metallicity at fixed
+:math:`e` keeps turn-off, giant branch and clump sharp (Dotter 2016, ApJS 222, 8). With bilinear weights :math:`w_k` of
+the four surrounding isochrones, :math:`e` solves
 
 .. math:: \sum_k w_k D_k(e) = \sum_k w_k \ln m_{\mathrm{hi},k} - \ln m
 
-where :math:`D_k` is the stored deficit in ln m from the isochrone's tip, strictly falling; found by bisection, then linear in :math:`e`.
+where :math:`D_k` is the stored deficit in ln m from the isochrone's tip, strictly falling; found by bisection, then
+linear in :math:`e`.
 """
 
 import numpy as np
@@ -54,7 +55,8 @@ class Isochrones:
 
     def limits(self) -> Limits:
         """Smallest and largest initial mass [Msun] given ``log_age`` and ``feh``."""
-        return Limits(("log_age", "feh"), (self.log_age, self.feh), self.ln_m_lo.T.copy(), self.ln_m_hi.T.copy(), log=True)
+        low, high = self.ln_m_lo.T.copy(), self.ln_m_hi.T.copy()
+        return Limits(("log_age", "feh"), (self.log_age, self.feh), low, high, log=True)
 
     def interpolate(
         self, log_age: np.ndarray, mass: np.ndarray, feh: np.ndarray
@@ -81,7 +83,7 @@ class Isochrones:
         ages = len(self.log_age)
         corners = [f * ages + a, f * ages + a + 1, (f + 1) * ages + a, (f + 1) * ages + a + 1]
         weights = [(1 - wf) * (1 - wa), (1 - wf) * wa, wf * (1 - wa), wf * wa]
-        tip: np.ndarray = sum(  # type: ignore[assignment]
+        tip = sum(
             w * self.ln_m_hi.ravel().take(c) for c, w in zip(corners, weights, strict=True)
         )
         target = (tip - ln_m).astype(np.float32)
@@ -100,8 +102,8 @@ class Isochrones:
         low = np.minimum(low, self.points - 2)
         left = sum(w[:, None] * self._rows.take(b + low, axis=0) for b, w in zip(base, light, strict=True))
         right = sum(w[:, None] * self._rows.take(b + low + 1, axis=0) for b, w in zip(base, light, strict=True))
-        step = left[:, 0] - right[:, 0]  # type: ignore[index]
-        t = np.clip((left[:, 0] - target) / np.maximum(step, 1e-30), 0, 1)[:, None]  # type: ignore[index]
+        step = left[:, 0] - right[:, 0]
+        t = np.clip((left[:, 0] - target) / np.maximum(step, 1e-30), 0, 1)[:, None]
         return np.asarray((left + t * (right - left))[:, 1:].T)
 
 

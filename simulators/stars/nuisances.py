@@ -1,13 +1,13 @@
 r"""What photometry shows besides the star asked about: a companion, a disc, the calibration.
 
-Companion: unresolved, with mass ratio uniform in [0.1, 1] and the primary's age, metallicity, distance and extinction; one below the
-isochrones' smallest mass adds no light. Disc: present with probability :math:`0.8\,e^{-t/2.5\,\mathrm{Myr}}` (Mamajek 2009, AIP
-Conf. 1158, 3); it adds
+Companion: unresolved, with mass ratio uniform in [0.1, 1] and the primary's age, metallicity, distance and extinction;
+one below the isochrones' smallest mass adds no light. Disc: present with probability
+:math:`0.8\,e^{-t/2.5\,\mathrm{Myr}}` (Mamajek 2009, AIP Conf. 1158, 3); it adds
 
 .. math:: \frac{F_\mathrm{disc}}{F_\star} = r\left(\frac{\lambda}{2.2\,\mu\mathrm{m}}\right)^p
           \cdot\mathrm{clip}\left(\frac{\lambda/\mu\mathrm{m} - 1.2}{0.8}, 0, 1\right)
 
-with r log-uniform in [0.03, 1] and p uniform in [1.4, 3]: a broad law over observed class II excesses, not a disc model.
+with r log-uniform in [0.03, 1] and p uniform in [1.4, 3]: a broad law, not a disc model.
 Calibration: a normal magnitude offset per object and passband. All are drawn once per object, so surveys share them.
 """
 
@@ -58,14 +58,14 @@ class Disc:
 def draw_disc(log_age: np.ndarray, rng: np.random.Generator, enabled: bool = True) -> Disc:
     """Discs of stars of ``log_age`` [dex of yr]; none when not ``enabled`` (draws are made all the same)."""
     present = rng.random(len(log_age)) < DISC_FRACTION * np.exp(-(10**log_age) / DISC_LIFETIME)
-    ratio = np.exp(rng.uniform(*np.log(DISC_RATIO), len(log_age)))
+    ratio = np.exp(rng.uniform(np.log(DISC_RATIO[0]), np.log(DISC_RATIO[1]), len(log_age)))
     slope = rng.uniform(*DISC_SLOPE, len(log_age))
     return Disc(np.where(present & enabled, ratio, 0.0), slope)
 
 
 @dataclass(frozen=True)
 class Jitter:
-    """Calibration offsets: normal of standard deviation ``sd`` [mag], by object and passband, whatever the order of calls."""
+    """Calibration offsets: normal, standard deviation ``sd`` [mag], by object and passband, whatever the order of calls."""
 
     sd: float
     seed: int

@@ -1,7 +1,10 @@
-r"""Absolute magnitudes from bolometric corrections: :math:`M = 4.74 - 2.5\log L/L_\odot - BC(T_\mathrm{eff}, \log g, [Fe/H])`.
+r"""Absolute magnitudes from bolometric corrections.
 
-Trilinear in log Teff, log g and [Fe/H]. Only the bands asked for are computed. A channel whose passband is not tabulated
-is read off the spectral energy distribution: linear in :math:`\log F_\nu` over :math:`\log\lambda` between the bands next to it.
+.. math:: M = 4.74 - 2.5\log_{10} L/L_\odot - BC(T_\mathrm{eff}, \log g, [Fe/H])
+
+trilinear in log Teff, log g and [Fe/H]. Only the bands asked for are computed. A channel whose passband is not
+tabulated is read off the spectral energy distribution: linear in :math:`\log F_\nu` over :math:`\log\lambda` between the
+bands next to it.
 """
 
 from dataclasses import dataclass
@@ -109,11 +112,10 @@ class Atmosphere:
             )
         k = int(np.clip(np.searchsorted(grid, at) - 1, 0, len(grid) - 2))
         t = float(np.log(at / grid[k]) / np.log(grid[k + 1] / grid[k]))
-        constant = sum(
-            u * -2.5 * np.log10(self.zero_point_jy[b] / AB_JY) for b, u in ((SED_BANDS[k], 1 - t), (SED_BANDS[k + 1], t))
-        )
+        terms = (SED_BANDS[k], 1 - t), (SED_BANDS[k + 1], t)
+        constant = sum(u * -2.5 * np.log10(self.zero_point_jy[b] / AB_JY) for b, u in terms)
         if channel.system == "Vega":
             vega = [b for b in sorted(self.bands, key=self.wavelength.__getitem__) if self.system[b] == "Vega"]
             points = [np.log10(self.zero_point_jy[b] / AB_JY) for b in vega]
             constant += 2.5 * float(np.interp(np.log(at), np.log([self.wavelength[b] for b in vega]), points))
-        return Mixture(((SED_BANDS[k], 1 - t), (SED_BANDS[k + 1], t)), float(constant), at)
+        return Mixture(terms, float(constant), at)

@@ -1,9 +1,10 @@
 r"""Stars as surveys see them.
 
-A star of given age, metallicity and initial mass has the Teff, log g and luminosity of its isochrone; an atmosphere turns these
-into absolute magnitudes; dust and distance into apparent ones:
+A star of given age, metallicity and initial mass has the Teff, log g and luminosity of its isochrone; an atmosphere
+turns these into absolute magnitudes; dust and distance into apparent ones:
 
-.. math:: m_b = M_b(T_\mathrm{eff}, \log g, [Fe/H], L) + A_b(A_V, T_\mathrm{eff}) + 5\log_{10}\frac{d}{10\,\mathrm{pc}} + \text{nuisances}
+.. math:: m_b = M_b(T_\mathrm{eff}, \log g, [Fe/H], L) + A_b(A_V, T_\mathrm{eff})
+          + 5\log_{10}\frac{d}{10\,\mathrm{pc}} + \text{nuisances}
 """
 
 from collections.abc import Mapping
@@ -45,7 +46,7 @@ class Stars(Simulator):
         atmosphere: source of bolometric corrections.
         extinction_law: CCM89, F04, F19, F99, G23, M14 or O94.
         r_v: ratio of total to selective extinction.
-        prior: laws that replace single default ones, by parameter: ``{"av": {"kind": "uniform", "low": 0, "high": 3}}``.
+        prior: laws that replace default ones, by parameter: ``{"av": {"kind": "uniform", "low": 0, "high": 3}}``.
         companion_fraction: probability of an unresolved companion.
         disc: whether young stars may have an infrared excess.
         zero_point_jitter: standard deviation [mag] of a magnitude offset per object and passband.
@@ -136,11 +137,12 @@ class Stars(Simulator):
             )
 
     def _supported(self, theta: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        inside: dict[str, np.ndarray] = {}
-        for name, law in self._prior.laws.items():
+        for name in self._prior.names:
             if name not in theta:
                 raise UnknownNameError("parameter", name, sorted(theta), "theta needs every parameter of the prior")
-            value = np.atleast_1d(np.asarray(theta[name], float))
+        inside: dict[str, np.ndarray] = {}
+        columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(theta[n], float)) for n in self._prior.names))
+        for (name, law), value in zip(self._prior.laws.items(), columns, strict=True):
             low, high = (np.asarray(b, float) for b in law.bounds)
             if name == "mass":
                 smallest, largest = self._limits(inside)
@@ -151,8 +153,8 @@ class Stars(Simulator):
                 k = int(np.argmin(good))
                 span = f"{np.broadcast_to(low, value.shape)[k]:.6g} to {np.broadcast_to(high, value.shape)[k]:.6g}"
                 raise SbiDaError(
-                    f"{name}: {int((~good).sum())} of {len(value)} values lie outside the prior's support, first object "
-                    f"{k} with {value[k]:.6g} (allowed there: {span} {UNITS[name]})"
+                    f"{name}: {int((~good).sum())} of {len(value)} values lie outside the prior's support, first "
+                    f"object {k} with {value[k]:.6g} (allowed there: {span} {UNITS[name]})"
                 )
             inside[name] = np.clip(value, low, high)
         return inside
@@ -172,7 +174,7 @@ class StarsSky:
         self._modulus = (5 * np.log10(self._distance) - 5).astype(np.float32)
         self._av = [theta["av"], theta["av"][self._paired]]
         self._places, self._dust = [], []
-        pick = (slice(None), self._paired)
+        pick: tuple[Any, Any] = (slice(None), self._paired)
         for index, mass, av in zip(pick, (theta["mass"], second[self._paired]), self._av, strict=True):
             feh = theta["feh"][index]
             log_teff, logg, log_l = stars.isochrones.interpolate(theta["log_age"][index], mass, feh)
@@ -189,7 +191,7 @@ class StarsSky:
         if channel.kind == "parallax":
             return 1000.0 / self._distance
         if channel.kind != "magnitude":
-            raise SbiDaError(f"channel {channel.name!r}: the stars simulator knows magnitudes and parallaxes, not scalars")
+            raise SbiDaError(f"channel {channel.name!r}: stars send magnitudes and parallaxes, not scalars")
         mixture = self._stars.atmosphere.mixture(channel)
         if mixture not in self._seen:
             self._seen[mixture] = self._apparent(mixture)
@@ -234,5 +236,5 @@ def _laws(isochrones: Isochrones, given: Mapping[str, Mapping[str, Any]]) -> dic
     for name, lowest, highest in (("av", 0.0, np.inf), ("distance", 1e-3, 1e9)):
         low, high = laws[name].bounds
         if low < lowest or high > highest:
-            raise SbiDaError(f"prior.{name}: support {low:g} to {high:g} must start at {lowest:g} {UNITS[name]} or above")
+            raise SbiDaError(f"prior.{name}: support {low:g} to {high:g} must start at {lowest:g} {UNITS[name]} or more")
     return laws
