@@ -29,6 +29,9 @@ EXTINCTION_TEFF = np.array([
     25000, 30000,
 ], dtype=float)
 EXTINCTION_AV = np.array([0.0, 0.5, 1.0, 2.0, 4.0, 6.0])
+GAIA_VEGAMAG = 0.014
+"""Magnitude of Vega in the Gaia system: AB - VEGAMAG of G is 25.8010 - 25.6874 = 0.1136 (Riello et al. 2021, table 3) where
+Vega itself gives 0.1275 (zero point 3228.75 Jy). The sources put Vega at zero; the same is added to BP and RP (colour zero)."""
 
 
 def build(lachesis_grids: Path, astrolachesis: Path, astroariadne: Path) -> None:
@@ -108,12 +111,13 @@ def _between(av: np.ndarray, table: np.ndarray, at: float) -> np.ndarray:
 def _pack(corrections: dict[str, np.ndarray], anchors: dict[str, float], citation: str) -> dict[str, np.ndarray]:
     codes, packed, zero = [], [], []
     for key, band in BANDS.items():
-        table = corrections[key]
+        vega = GAIA_VEGAMAG if key.startswith("Gaia_") else 0.0
+        table = corrections[key] - vega
         middle, half = (table.max() + table.min()) / 2, (table.max() - table.min()) / 2
         scale = max(STEP, half / 32000)
         packed.append(np.round((table - middle) / scale).astype(np.int16))
         codes.append((middle, scale))
-        flux = band.zero_point or 10 ** (0.4 * anchors[key])  # erg/s/cm2/A
+        flux = (band.zero_point or 10 ** (0.4 * anchors[key])) * 10 ** (0.4 * vega)  # erg/s/cm2/A
         zero.append(3631.0 if band.system == "AB" else flux * (band.wavelength * 1e4) ** 2 / 2.99792458e18 * 1e23)
     return {
         **AXES, "bands": np.array(list(BANDS)), "bc": np.stack(packed), "bc_code": np.array(codes),
