@@ -40,6 +40,8 @@ class NetworkConfig(BaseModel):
         width: token width.
         layers: layers of the fusion transformer.
         heads: attention heads.
+        summary: width of the encoder's sum over channels and of the perceptrons that follow.
+        blocks: residual perceptrons after the transformer.
         context: width of the fused context.
         transforms: coupling transforms of the flow.
         bins: spline bins.
@@ -50,6 +52,8 @@ class NetworkConfig(BaseModel):
     width: int = Field(64, ge=4)
     layers: int = Field(3, ge=1)
     heads: int = Field(4, ge=1)
+    summary: int = Field(256, ge=4)
+    blocks: int = Field(3, ge=0)
     context: int = Field(128, ge=4)
     transforms: int = Field(5, ge=1)
     bins: int = Field(12, ge=2)
@@ -102,8 +106,8 @@ class Estimator(nn.Module):
         self.metadata = dict(metadata or {})
         size = self.network
         kinds = [channel.kind for channel in self.layout.channels]
-        self.encoder = ScalarEncoder(kinds, self.layout.survey_index.tolist(), size.width)
-        self.fusion = MaskedTransformer(size.width, size.context, size.layers, size.heads)
+        self.encoder = ScalarEncoder(kinds, self.layout.survey_index.tolist(), size.width, size.summary)
+        self.fusion = MaskedTransformer(size.width, size.context, size.layers, size.heads, size.summary, size.blocks)
         self.head = SplineHead(len(prior.names), size.context, size.transforms, size.bins, size.hidden)
 
     @property

@@ -29,6 +29,17 @@ class _Layer(nn.Module):
         return x + self.mlp(self.norm_mlp(x))
 
 
+class _Block(nn.Module):
+    """Residual perceptron of one object."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mlp(x)
+
+
 class MaskedTransformer(nn.Module):
     """Tokens with a mask to a context vector.
 
@@ -37,17 +48,23 @@ class MaskedTransformer(nn.Module):
         context: width of the context.
         layers: number of pre-norm layers.
         heads: attention heads.
+        summary: width of the encoders' sum over measurements.
+        blocks: residual perceptrons that join attention and summary.
         expansion: hidden width of the MLP blocks over ``width``.
         group: objects of similar token count that are processed together.
     """
 
     def __init__(
-        self, width: int, context: int, layers: int = 4, heads: int = 4, expansion: int = 2, group: int = 128
+        self, width: int, context: int, layers: int = 4, heads: int = 4, summary: int = 256, blocks: int = 3,
+        expansion: int = 2, group: int = 128,
     ) -> None:
         super().__init__()
         self.query = nn.Parameter(torch.randn(width) * 0.5)
         self.layers = nn.ModuleList(_Layer(width, heads, expansion) for _ in range(layers))
-        self.out = nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, context), nn.LayerNorm(context))
+        self.join = nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, summary))
+        self.out = nn.Sequential(
+            *(_Block(summary) for _ in range(blocks)), nn.LayerNorm(summary), nn.Linear(summary, context), nn.LayerNorm(context)
+        )
         self.group, self.context = group, context
 
     def _fuse(self, tokens: Tensor, present: Tensor) -> Tensor:
@@ -57,14 +74,15 @@ class MaskedTransformer(nn.Module):
             x = layer(x, mask)
         weight = mask.to(x.dtype)
         pooled = torch.einsum("btw,bt->bw", x, weight) / weight.sum(1, keepdim=True)
-        return self.out(torch.cat([x[:, 0], pooled], dim=-1))
+        return torch.cat([x[:, 0], pooled], dim=-1)
 
-    def forward(self, tokens: Tensor, present: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, present: Tensor, summary: Tensor) -> Tensor:
         """Fuse.
 
         Args:
             tokens: shape ``(object, token, width)``; absent ones must be finite and have no influence.
             present: boolean, shape ``(object, token)``.
+            summary: sum over the measurements that are present, shape ``(object, summary)``.
 
         Returns:
             Shape ``(object, context)``.
@@ -77,4 +95,7 @@ class MaskedTransformer(nn.Module):
             first = torch.argsort(present[rows].to(torch.int8), dim=1, descending=True, stable=True)[:, :longest]
             kept = tokens[rows].gather(1, first[..., None].expand(-1, -1, tokens.shape[-1]))
             pieces.append(self._fuse(kept, present[rows].gather(1, first)))
-        return torch.cat(pieces)[torch.argsort(order)] if pieces else tokens.new_zeros(0, self.context)
+        if not pieces:
+            return tokens.new_zeros(0, self.context)
+        attended = torch.cat(pieces)[torch.argsort(order)]
+        return self.out(summary + self.join(attended))

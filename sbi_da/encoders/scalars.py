@@ -4,7 +4,8 @@ A channel's token is a function of its value, error, state and identity. Magnitu
 channels observed for the object, :math:`m_c - \bar m`, so that colours are inputs rather than small differences of large numbers the
 network has to learn; :math:`\bar m` itself is a token. Values are expanded in sines and cosines of octave periods (Tancik et al.
 2020, arXiv 2006.10739) to resolve hundredths of a magnitude. A survey's token is a function of the mean of its channels' tokens.
-Entries of absent channels are replaced before any arithmetic and their tokens are masked.
+Beside the tokens stands one wide sum over the observed channels, the first layer of a masked perceptron: attention is good at
+what depends on which measurements there are, a perceptron at smooth functions of many numbers. Entries of absent channels are replaced before any arithmetic and their tokens are masked.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ class ScalarEncoder(nn.Module):
         kinds: kind of each channel (``magnitude``, ``parallax``, ``scalar``).
         survey_index: index of the survey of each channel.
         width: token width.
+        summary: width of the sum over channels.
     """
 
     center: Tensor
@@ -36,7 +38,7 @@ class ScalarEncoder(nn.Module):
     membership: Tensor
     frequency: Tensor
 
-    def __init__(self, kinds: Sequence[str], survey_index: Sequence[int], width: int) -> None:
+    def __init__(self, kinds: Sequence[str], survey_index: Sequence[int], width: int, summary: int) -> None:
         super().__init__()
         count, surveys = len(kinds), max(survey_index) + 1
         self.register_buffer("is_magnitude", torch.tensor([k == "magnitude" for k in kinds]), persistent=False)
@@ -48,6 +50,7 @@ class ScalarEncoder(nn.Module):
         self.register_buffer("frequency", 2 * torch.pi / 2.0 ** torch.arange(5, 5 - OCTAVES, -1), persistent=False)
         features = 2 + 2 * OCTAVES + 2 + 1
         self.embed = nn.Parameter(torch.randn(count, features, width) / features**0.5)
+        self.wide = nn.Parameter(torch.randn(count, features + 1, summary) / (count * features) ** 0.5)
         self.identity = nn.Parameter(torch.randn(count, width) * 0.5)
         self.mix = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
         self.survey_identity = nn.Parameter(torch.randn(surveys, width) * 0.5)
@@ -85,7 +88,7 @@ class ScalarEncoder(nn.Module):
         phase = x[..., None] * self.frequency
         return torch.cat([phase.sin(), phase.cos()], dim=-1)
 
-    def forward(self, value: Tensor, error: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, value: Tensor, error: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Encode.
 
         Args:
@@ -94,8 +97,8 @@ class ScalarEncoder(nn.Module):
             state: same shape, integers.
 
         Returns:
-            Tokens, shape ``(object, token, width)``, and whether each is present, ``(object, token)``: first the common brightness, then
-            the surveys, then the channels.
+            Tokens, shape ``(object, token, width)``; whether each is present, ``(object, token)``: first the common brightness, then
+            the surveys, then the channels; and the sum over observed channels, ``(object, summary)``.
         """
         seen = state != ABSENT
         raw, colour, log_error, mean = self._rows(value, error, state)
@@ -106,10 +109,11 @@ class ScalarEncoder(nn.Module):
         tokens = torch.einsum("bcf,cfw->bcw", features, self.embed) + self.identity
         tokens = tokens + self.mix(tokens)
         weight = seen.to(tokens.dtype)
+        summary = torch.einsum("bcf,cfw->bw", torch.cat([features, weight[..., None]], dim=-1), self.wide)
         members = torch.einsum("bc,cs->bs", weight, self.membership)
         pooled = torch.einsum("bcw,bc,cs->bsw", tokens, weight, self.membership) / members.clamp_min(1.0)[..., None]
         surveys = self.pool(pooled) + self.survey_identity
         brightness = self.common(torch.cat([(mean - 15.0) / 4.0, self._waves(mean[..., 0])], dim=-1))
         has_brightness = (seen & self.is_magnitude).any(-1, keepdim=True)
         present = torch.cat([has_brightness, members > 0, seen], dim=1)
-        return torch.cat([brightness[:, None], surveys, tokens], dim=1), present
+        return torch.cat([brightness[:, None], surveys, tokens], dim=1), present, summary
