@@ -22,6 +22,11 @@ __all__ = ["evaluate", "signal_to_noise", "strata", "write_evaluation"]
 AGE_EDGES = (7.0, 7.8, 9.0)
 SNR_EDGES = (20.0, 60.0, 100.0)
 CHUNK = 2000
+NOTES = (
+    "Strata by what was observed (missing pattern, detection, signal-to-noise) are calibrated when the posterior is right. Strata by "
+    "the true age need not be: where the data say little, even the exact posterior leans towards the prior and away from a "
+    "truth that was selected."
+)
 
 
 def signal_to_noise(scalars: Scalars, estimator: Estimator) -> np.ndarray:
@@ -125,7 +130,7 @@ def write_evaluation(metrics: Mapping[str, Any], figures: Mapping[str, Figure], 
     """Write ``metrics.json``, ``report.html`` and ``figures/*.png`` into a folder that appears whole."""
     with whole_folder(out, replace="metrics.json") as folder:
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
-        report = evaluation_report(metrics, figures, "Evaluation", "")
+        report = evaluation_report(metrics, figures, "Evaluation", NOTES)
         report.write(folder / "report.html")
         (folder / "figures").mkdir()
         for name, picture in figures.items():
