@@ -23,7 +23,7 @@ from sbi_da.records import Records
 SURVEYS = ("gaia", "panstarrs", "twomass", "wise")
 LABELS = ("teff", "logg", "feh")
 TEFF_RANGE = (4000.0, 7000.0)
-DRAWS = 400
+DRAWS = 200
 
 
 def bootstrap(statistic: Any, *arrays: np.ndarray, replicates: int = 300, seed: int = 0) -> tuple[float, float, float]:

@@ -17,7 +17,7 @@ from sbi_da.estimator import Estimator
 from sbi_da.runs import build
 from sbi_da.simulation import simulate
 from sbi_da.sources import SimulatorSource
-from sbi_da.training import TrainingModule, _tensors
+from sbi_da.training import TrainingModule, tensors
 
 
 def rate(count: int, what: Callable[[], object], repeat: int) -> dict[str, float]:
@@ -45,7 +45,7 @@ def main() -> None:
     source = SimulatorSource(simulator, surveys, estimator.prior, config.missing, config.proposal)
     module = TrainingModule(build(config)[2], config.training, config.proposal is not None)
     module.log = lambda *_, **__: None  # type: ignore[method-assign,assignment]
-    batch = _tensors(source.examples(config.training.batch, 0))
+    batch = tensors(source.examples(config.training.batch, 0))
     optimiser = torch.optim.AdamW(module.parameters(), 1e-4)
 
     def step() -> None:

@@ -78,10 +78,10 @@ def _list(what: str | None) -> None:
 
 def _simulate(arguments: argparse.Namespace) -> None:
     from sbi_da.config import load_config
-    from sbi_da.runs import build
+    from sbi_da.runs import build, resolve
     from sbi_da.simulation import simulate
 
-    config = load_config(arguments.config, arguments.overrides)
+    config = resolve(load_config(arguments.config, arguments.overrides))
     if arguments.n < 1:
         raise SbiDaError(f"--n must be at least 1, not {arguments.n}")
     if arguments.out.exists():

@@ -17,13 +17,36 @@ from sbi_da.config import Config
 from sbi_da.errors import ArtefactError, ConfigError, SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.inference_prior import inference_prior
-from sbi_da.records import Records
+from sbi_da.layout import Layout
+from sbi_da.records import EmpiricalMissing, MixedMissing, Records, read_table, split_by_group
 from sbi_da.simulators import Simulator, get_simulator
 from sbi_da.sources import RecordsSource, SimulatorSource, Source
 from sbi_da.surveys import Survey, get_survey
 from sbi_da.training import StreamModule, TrainingModule
 
-__all__ = ["build", "train"]
+__all__ = ["build", "resolve", "train"]
+
+
+def resolve(config: Config) -> Config:
+    """The config with patterns of missing data read from the tables it names."""
+    simulator = get_simulator(config.simulator.name, **config.simulator.options)
+    layout = Layout(tuple(_surveys(config, simulator)))
+
+    def read(law: Any) -> Any:
+        if isinstance(law, MixedMissing):
+            return law.model_copy(update={"laws": [read(one) for one in law.laws]})
+        if isinstance(law, EmpiricalMissing) and law.table is not None:
+            return EmpiricalMissing.from_states(layout.read(read_table(law.table, layout.surveys)).state)
+        return law
+
+    return config.model_copy(update={"missing": read(config.missing)})
+
+
+def _surveys(config: Config, simulator: Simulator) -> list[Survey]:
+    surveys = [get_survey(name) for name in config.surveys] if config.surveys else list(simulator.surveys())
+    if not surveys:
+        raise ConfigError(f"config: surveys: name at least one, the simulator {config.simulator.name!r} brings none")
+    return surveys
 
 
 def build(config: Config) -> tuple[Simulator, list[Survey], Estimator]:
@@ -33,9 +56,7 @@ def build(config: Config) -> tuple[Simulator, list[Survey], Estimator]:
         SbiDaError: an unknown name, or a parameter the simulator does not have.
     """
     simulator = get_simulator(config.simulator.name, **config.simulator.options)
-    surveys = [get_survey(name) for name in config.surveys] if config.surveys else list(simulator.surveys())
-    if not surveys:
-        raise ConfigError(f"config: surveys: name at least one, the simulator {config.simulator.name!r} brings none")
+    surveys = _surveys(config, simulator)
     prior = inference_prior(simulator, config.parameters, config.seed)
     for name in config.derived:
         simulator.parameter(name)
@@ -56,8 +77,6 @@ def build(config: Config) -> tuple[Simulator, list[Survey], Estimator]:
 
 def _sources(config: Config, simulator: Simulator, surveys: list[Survey], estimator: Estimator) -> tuple[Source, Source]:
     if config.training.records:
-        from sbi_da.records import split_by_group
-
         kept, held = split_by_group(Records.open(config.training.records), (0.9, 0.1), config.seed)
         return (
             RecordsSource(kept, surveys, estimator.prior, config.missing, config.seed),
@@ -106,6 +125,7 @@ def train(config: Config, out: str | Path, progress: bool = True) -> Estimator:
         SbiDaError: training stopped without a usable state.
     """
     run = Path(out)
+    config = resolve(config)
     simulator, surveys, estimator = build(config)
     resume = _claim(run, config)
     if (run / "estimator").is_dir():

@@ -6,7 +6,7 @@ import numpy as np
 
 from sbi_da.proposal import Proposal
 from sbi_da.records import ABSENT, LIMIT, OBSERVED, Measurements, NothingMissing, Records
-from sbi_da.records.missing import _Law
+from sbi_da.records.missing import MissingLaw
 from sbi_da.simulators import Simulator, Sky
 from sbi_da.surveys import Survey
 
@@ -58,7 +58,7 @@ def observe(survey: Survey, sky: Sky, rng: np.random.Generator, extra_error: boo
 
 
 def lose(
-    measurements: Mapping[str, Measurements], law: _Law, rng: np.random.Generator
+    measurements: Mapping[str, Measurements], law: MissingLaw, rng: np.random.Generator
 ) -> tuple[dict[str, Measurements], np.ndarray]:
     """Apply a missing-data law to the channels of all surveys together.
 
@@ -82,7 +82,7 @@ def simulate(
     surveys: Sequence[Survey],
     n: int,
     seed: int | np.random.Generator = 0,
-    missing: _Law | None = None,
+    missing: MissingLaw | None = None,
     proposal: Proposal | None = None,
     theta: Mapping[str, np.ndarray] | None = None,
 ) -> Records:

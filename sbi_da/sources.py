@@ -11,7 +11,7 @@ from sbi_da.layout import Layout, Scalars
 from sbi_da.prior import Prior
 from sbi_da.proposal import Proposal
 from sbi_da.records import Records
-from sbi_da.records.missing import NothingMissing, _Law
+from sbi_da.records.missing import MissingLaw, NothingMissing
 from sbi_da.simulation import lose, observe
 from sbi_da.simulators import Simulator, Sky
 from sbi_da.surveys import Channel, Survey
@@ -73,7 +73,7 @@ class SimulatorSource:
         simulator: Simulator,
         surveys: Sequence[Survey],
         prior: Prior,
-        missing: _Law | None = None,
+        missing: MissingLaw | None = None,
         proposal: Proposal | None = None,
         simulations: int | None = None,
         seed: int = 0,
@@ -128,7 +128,7 @@ class RecordsSource:
     """
 
     def __init__(
-        self, records: Records, surveys: Sequence[Survey], prior: Prior, missing: _Law | None = None, seed: int = 0
+        self, records: Records, surveys: Sequence[Survey], prior: Prior, missing: MissingLaw | None = None, seed: int = 0
     ) -> None:
         self.layout, self.missing, self.seed = Layout(tuple(surveys)), missing or NothingMissing(), seed
         absent = [n for n in prior.names if n not in records.parameters]

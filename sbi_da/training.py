@@ -27,7 +27,7 @@ VALIDATION_EPOCH = 2**31
 Batch = dict[str, Tensor]
 
 
-def _tensors(examples: Examples, rows: Any = slice(None)) -> Batch:
+def tensors(examples: Examples, rows: Any = slice(None)) -> Batch:
     scalars = examples.scalars
     return {
         "value": torch.from_numpy(scalars.value[rows]).float(),
@@ -53,7 +53,7 @@ class _EpochStream(IterableDataset[dict[str, Batch]]):
         epoch = trainer.current_epoch if trainer is not None else 0
         steps, batch = config.steps_per_epoch, config.batch
         examples = self.module.source.examples(steps * batch, epoch)
-        whole = _tensors(examples)
+        whole = tensors(examples)
         for rows in np.array_split(np.arange(len(examples)), steps):
             yield {"simulated": {k: v[rows[0] : rows[-1] + 1] for k, v in whole.items()}}
 
@@ -77,7 +77,7 @@ class StreamModule(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:  # noqa: D102
         examples = self.validation.examples(self.config.validation, VALIDATION_EPOCH)
         pieces = np.array_split(np.arange(len(examples)), max(1, len(examples) // 1024))
-        batches: Any = [{"simulated": _tensors(examples, rows)} for rows in pieces]
+        batches: Any = [{"simulated": tensors(examples, rows)} for rows in pieces]
         return DataLoader(batches, batch_size=None, num_workers=0)
 
 

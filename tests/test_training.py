@@ -10,7 +10,8 @@ from sbi_da.errors import ArtefactError, ConfigError, SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.prior import Prior
 from sbi_da.proposal import Proposal, Widening
-from sbi_da.runs import build, train
+from sbi_da.records import EmpiricalMissing, MixedMissing, write_table
+from sbi_da.runs import build, resolve, train
 from sbi_da.simulation import simulate
 from sbi_da.sources import RecordsSource, SimulatorSource
 from sbi_da.training import TrainingModule
@@ -98,6 +99,24 @@ def test_training_on_saved_records(toy_config, tmp_path):
     assert train(config, tmp_path / "run", progress=False).metadata["training"]["steps"] == 40
 
 
+def test_the_pattern_of_a_real_table_is_read_once(toy_config, tmp_path):
+    simulator, surveys, _ = build(toy_config)
+    columns = {}
+    for k, survey in enumerate(surveys):
+        for channel in survey.channels:
+            seen = np.arange(20) % 4 >= k
+            columns[channel.column] = np.where(seen, 0.3, np.nan)
+            columns[channel.error_column] = np.where(seen, 0.5, np.nan)
+    write_table(tmp_path / "table.csv", columns)
+    law = MixedMissing(laws=[EmpiricalMissing(table=str(tmp_path / "table.csv"))], weights=[1])
+    config = resolve(toy_config.model_copy(update={"missing": law}))
+    (tmp_path / "table.csv").unlink()
+    records = simulate(simulator, surveys, 400, 0, config.missing)
+    names, counts = np.unique(records.pattern(), return_counts=True)
+    order = ["modality_a", "modality_b", "modality_c", "modality_d"]
+    assert set(names) == {"+".join(order[: k + 1]) for k in range(4)} and counts.min() > 60
+
+
 def test_proposal_weights_recover_the_prior(rng):
     proposal = Proposal(prior_fraction=0.2, parameters={"b": Widening(shift=1.5, scale=2.0)})
     z, log_weight = proposal.sample(400_000, ["a", "b"], rng)
@@ -123,10 +142,10 @@ def test_relative_weights_leave_the_posterior_where_it_is():
     module = TrainingModule(estimator, config.training, weighted=True)
     module.log = lambda *_, **__: None
     optimiser = torch.optim.Adam(module.parameters(), 3e-3)
-    from sbi_da.training import _tensors
+    from sbi_da.training import tensors
 
     for epoch in range(4):
-        whole = _tensors(source.examples(100 * 256, epoch))
+        whole = tensors(source.examples(100 * 256, epoch))
         for rows in torch.arange(len(whole["z"])).split(256):
             loss = module.training_step({"simulated": {k: v[rows] for k, v in whole.items()}}, 0)
             optimiser.zero_grad()

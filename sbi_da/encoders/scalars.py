@@ -1,11 +1,12 @@
 r"""Scalar channels to tokens: one per channel, one per survey, one for the common brightness.
 
 A channel's token is a function of its value, error, state and identity. Magnitudes enter relative to their mean over the
-channels observed for the object, :math:`m_c - \bar m`, so that colours are inputs rather than small differences of large numbers the
-network has to learn; :math:`\bar m` itself is a token. Values are expanded in sines and cosines of octave periods (Tancik et al.
-2020, arXiv 2006.10739) to resolve hundredths of a magnitude. A survey's token is a function of the mean of its channels' tokens.
-Beside the tokens stands one wide sum over the observed channels, the first layer of a masked perceptron: attention is good at
-what depends on which measurements there are, a perceptron at smooth functions of many numbers. Entries of absent channels are replaced before any arithmetic and their tokens are masked.
+channels observed for the object, :math:`m_c - \bar m`, so that colours are inputs rather than small differences of large
+numbers the network has to learn; :math:`\bar m` itself is a token. Values are expanded in sines and cosines of octave periods
+(Tancik et al. 2020, arXiv 2006.10739) to resolve hundredths of a magnitude. A survey's token is a function of the mean of its
+channels' tokens. Beside the tokens stands one wide sum over the observed channels, the first layer of a masked perceptron:
+attention is good at what depends on which measurements there are, a perceptron at smooth functions of many numbers. Entries
+of absent channels are replaced before any arithmetic and their tokens are masked.
 """
 
 from collections.abc import Sequence

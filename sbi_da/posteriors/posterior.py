@@ -18,8 +18,8 @@ from sbi_da.prior import Prior
 __all__ = ["Head", "Posterior"]
 
 QUANTILES = (0.05, 0.16, 0.5, 0.84, 0.95)
-ROWS = 131_072
-"""Draws per network call."""
+ROWS = 4096
+"""Draws per network call: few enough to stay in cache."""
 
 
 class Head(Protocol):

@@ -10,14 +10,19 @@ from abc import abstractmethod
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sbi_da.errors import SbiDaError
 from sbi_da.records.records import ABSENT, LIMIT
 
-__all__ = ["AnyMissing", "DepthMissing", "EmpiricalMissing", "MixedMissing", "NothingMissing", "UniformMissing"]
+__all__ = [
+    "AnyMissing", "DepthMissing", "EmpiricalMissing", "MissingLaw", "MixedMissing", "NothingMissing", "UniformMissing",
+]
 
 
-class _Law(BaseModel):
+class MissingLaw(BaseModel):
+    """Base of all laws."""
+
     model_config = ConfigDict(extra="forbid")
 
     @abstractmethod
@@ -34,7 +39,7 @@ class _Law(BaseModel):
         """
 
 
-class NothingMissing(_Law):
+class NothingMissing(MissingLaw):
     """Every survey sees every object."""
 
     kind: Literal["nothing"] = "nothing"
@@ -43,7 +48,7 @@ class NothingMissing(_Law):
         return np.ones(state.shape, bool)
 
 
-class UniformMissing(_Law):
+class UniformMissing(MissingLaw):
     """Every subset of surveys equally likely, then single channels lost.
 
     Attributes:
@@ -60,17 +65,25 @@ class UniformMissing(_Law):
         return kept[:, survey] & ~lost
 
 
-class EmpiricalMissing(_Law):
+class EmpiricalMissing(MissingLaw):
     """The joint pattern of a real table, one row drawn for each object.
 
     Attributes:
         rows: observed (1) or not (0), one string of digits per distinct pattern, over all channels in order.
         counts: how often each occurs.
+        table: instead of these, a table with the surveys' columns; it is read once, before training.
     """
 
     kind: Literal["empirical"] = "empirical"
-    rows: list[str]
-    counts: list[float]
+    rows: list[str] = []
+    counts: list[float] = []
+    table: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "EmpiricalMissing":
+        if bool(self.rows) == bool(self.table) or len(self.rows) != len(self.counts):
+            raise ValueError("give either table, or rows and counts of equal length")
+        return self
 
     @classmethod
     def from_states(cls, state: np.ndarray) -> "EmpiricalMissing":
@@ -79,12 +92,16 @@ class EmpiricalMissing(_Law):
         return cls(rows=["".join("01"[int(x)] for x in row) for row in rows], counts=counts.tolist())
 
     def keep(self, state: np.ndarray, survey: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # noqa: D102
+        if self.table is not None:
+            raise SbiDaError(f"the pattern of {self.table} has not been read: sbi_da.runs.resolve does it")
         table = np.array([[c == "1" for c in row] for row in self.rows])
+        if table.shape[1] != state.shape[1]:
+            raise SbiDaError(f"empirical pattern over {table.shape[1]} channels, the surveys have {state.shape[1]}")
         p = np.array(self.counts) / np.sum(self.counts)
         return table[rng.choice(len(table), len(state), p=p)]
 
 
-class DepthMissing(_Law):
+class DepthMissing(MissingLaw):
     """What is not detected is not in the table: limits become absent with probability ``fraction``."""
 
     kind: Literal["depth"] = "depth"
@@ -95,7 +112,7 @@ class DepthMissing(_Law):
         return ~((state == LIMIT) & dropped)
 
 
-class MixedMissing(_Law):
+class MixedMissing(MissingLaw):
     """One of several laws for each object.
 
     Attributes:

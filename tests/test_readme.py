@@ -1,0 +1,55 @@
+"""What the README tells a newcomer to type works as typed, on a training cut down to a few steps."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from sbi_da.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+TINY = [
+    "training.epochs=1", "training.steps_per_epoch=2", "training.batch=64", "training.validation=64",
+    "network={width: 8, layers: 1, heads: 2, summary: 16, blocks: 1, context: 16, transforms: 2, bins: 4, hidden: [16]}",
+]
+
+
+@pytest.fixture()
+def newcomer(tmp_path, monkeypatch):
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore:given")
+def test_the_lines_of_python(newcomer, capsys):
+    code = next(body for language, body in BLOCKS if language == "python")
+    assert len(code.strip().splitlines()) <= 11
+    assert 'load_config("stars")' in code
+    exec(compile(code.replace('load_config("stars")', f'load_config("stars", {TINY!r})'), "README.md", "exec"), {})
+    assert "parameter" in capsys.readouterr().out
+
+
+def test_the_commands(newcomer, capsys):
+    block = next(body for _, body in BLOCKS if "sbi-da train" in body)
+    commands = [shlex.split(line, comments=True) for line in block.strip().splitlines()]
+    assert [c[1] for c in commands] == ["list", "simulate", "train", "evaluate", "query"]
+    for command in commands:
+        argv = [a.replace("my-table.fits", "examples/green2020_sample.parquet") for a in command[1:]]
+        argv = ["300" if a == "10000" else a for a in argv]
+        if argv[0] in ("train", "simulate"):
+            argv[2:2] = TINY
+        if argv[0] == "evaluate":
+            argv += ["--draws", "30"]
+        if argv[0] == "query":
+            argv += ["--draws", "30"]
+        assert main(argv) == 0, argv
+    assert (newcomer / "posteriors.parquet").is_file() and (newcomer / "evaluation" / "report.html").is_file()
+
+
+def test_files_the_readme_points_to_exist():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert "://" in target or (ROOT / target).exists(), target
