@@ -183,6 +183,8 @@ def _fit(
         )
         try:
             trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+        except SystemExit as stop:  # how Lightning ends after Ctrl-C, once it has shut down
+            raise KeyboardInterrupt from stop
         except (EOFError, RuntimeError, KeyError) as error:
             if resume and module.global_step == 0:
                 raise ArtefactError(f"{resume}: cannot be resumed ({' '.join(str(error).split())[:200]}): remove {run}") from error

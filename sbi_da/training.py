@@ -119,10 +119,10 @@ class TrainingModule(L.LightningModule):
     def validation_step(self, batch: dict[str, Batch], batch_idx: int) -> None:  # noqa: D102
         nll, _ = self.nll(batch["simulated"])
         weight = batch["simulated"]["weight"]
-        self._sums += torch.stack([(weight * nll).sum(), weight.sum(), nll.sum(), torch.tensor(float(len(nll)))])
+        self._sums += torch.stack([(weight * nll).sum(), weight.sum(), nll.sum(), nll.new_tensor(len(nll))])
 
     def on_validation_epoch_start(self) -> None:  # noqa: D102
-        self._sums = torch.zeros(4)
+        self._sums = torch.zeros(4, device=self.device)
 
     def on_validation_epoch_end(self) -> None:  # noqa: D102
         total, weight, plain, count = self._sums

@@ -55,7 +55,7 @@ class SplineHead(nn.Module):
         location, log_scale, entries = self.affine(context).split([size, size, len(self.below)], dim=-1)
         low, high = LOG_SCALE
         log_scale = log_scale - torch.relu(log_scale - high) + torch.relu(low - log_scale)
-        unit = torch.einsum("...k,kij->...ij", entries, self.below) + torch.eye(size)
+        unit = torch.einsum("...k,kij->...ij", entries, self.below) + torch.eye(size, device=entries.device)
         return location, log_scale.exp()[..., None] * unit, log_scale.sum(-1)
 
     def log_prob(self, z: Tensor, context: Tensor) -> Tensor:
