@@ -1,12 +1,15 @@
 """Real stars with spectroscopic labels: bias, scatter and coverage for every subset of four surveys.
 
-``python -m benchmarks.real_stars RUN TABLE`` reads a table such as that of Green et al. 2020 (columns ``label_teff``, ``label_logg``,
-``label_feh`` and ``label_cov_*``), infers it with each subset of {gaia, panstarrs, twomass, wise}, and compares with the labels of stars
-of 4000-7000 K. Labels are read after the posteriors are drawn and train, stop and choose nothing. Coverage counts central
-intervals of the posterior convolved with the label's error. Intervals are 95 % bootstrap over stars.
+``python -m benchmarks.real_stars RUN TABLE`` reads a table such as that of Green et al. 2020 (columns ``label_teff``,
+``label_logg``, ``label_feh`` and ``label_cov_*``), infers it with each subset of {gaia, panstarrs, twomass, wise}, and compares
+with the labels of stars of 4000-7000 K: under the training prior, and under one for field stars (constant star formation,
+little dust) by reweighting the draws. Subsets other than the full set are judged on 1,500 stars drawn at random. Labels are
+read after the posteriors are drawn and train, stop and choose nothing. Coverage counts central intervals of the posterior
+convolved with the label's error. Intervals are 95 % bootstrap over stars.
 """
 
 import argparse
+import warnings
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,6 @@ import numpy as np
 from benchmarks.result import table, write
 from sbi_da.diagnostics import coverage_error
 from sbi_da.estimator import Estimator
-from sbi_da.evaluation import draw
 from sbi_da.inference import read_objects
 from sbi_da.records import Records
 
@@ -24,6 +26,13 @@ SURVEYS = ("gaia", "panstarrs", "twomass", "wise")
 LABELS = ("teff", "logg", "feh")
 TEFF_RANGE = (4000.0, 7000.0)
 DRAWS = 200
+SUBSAMPLE = 1500
+FIELD: dict[str, dict[str, Any]] = {
+    "log_age": {"kind": "log_of_uniform", "low": 6.0, "high": 10.1},
+    "av": {"kind": "exponential", "scale": 0.5, "high": 10.0},
+}
+"""Constant star-formation rate; mean A_V of 0.5 mag over sightlines of a few hundred parsecs to a few kiloparsecs."""
+PRIORS: dict[str, dict[str, Any]] = {"training": {}, "field": FIELD}
 
 
 def bootstrap(statistic: Any, *arrays: np.ndarray, replicates: int = 300, seed: int = 0) -> tuple[float, float, float]:
@@ -55,24 +64,37 @@ def judge(drawn: np.ndarray, label: np.ndarray, label_error: np.ndarray, seed: i
     return out
 
 
-def run(estimator: Estimator, stars: Records) -> tuple[list[dict[str, Any]], np.ndarray]:
-    """One row per subset and parameter, and the draws with all surveys."""
-    labels = stars.parameters
-    keep = (labels["teff"] >= TEFF_RANGE[0]) & (labels["teff"] <= TEFF_RANGE[1])
-    stars = stars.isel(keep)
-    rows = []
-    for size in range(1, len(SURVEYS) + 1):
-        for subset in combinations(SURVEYS, size):
-            seen = stars.select(subset)
-            drawn = draw(estimator, seen, list(LABELS), DRAWS, seed=0)
-            some = seen.pattern() != "none"
-            for k, name in enumerate(LABELS):
-                error = stars.parameters[f"{name}_error"]
-                rows.append({
-                    "surveys": "+".join(subset), "parameter": name, "stars": int(some.sum()),
-                    **judge(drawn[some][:, :, k].astype(float), stars.parameters[name][some], error[some]),
-                })
-    return rows, drawn
+def draw(estimator: Estimator, stars: Records, prior: dict[str, Any]) -> np.ndarray:
+    """Draws of the labelled quantities under a prior, shape ``(star, draw, label)``."""
+    pieces = []
+    for start in range(0, len(stars), 1000):
+        posterior = estimator(stars.isel(slice(start, start + 1000)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            sample = (posterior.under(**prior) if prior else posterior).marginal(LABELS).sample(DRAWS)
+        pieces.append(np.stack([sample[name].values for name in LABELS], -1))
+    return np.concatenate(pieces)
+
+
+def run(estimator: Estimator, stars: Records) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """One row per prior, subset and parameter, and by prior the draws with all surveys; ``stars`` are in the Teff range."""
+    few = stars.isel(np.sort(np.random.default_rng(0).permutation(len(stars))[:SUBSAMPLE]))
+    rows: list[dict[str, Any]] = []
+    kept: dict[str, np.ndarray] = {}
+    for prior, laws in PRIORS.items():
+        for size in range(len(SURVEYS), 0, -1):
+            for subset in combinations(SURVEYS, size):
+                seen = (stars if size == len(SURVEYS) else few).select(subset)
+                drawn = draw(estimator, seen, laws)
+                kept.setdefault(prior, drawn)
+                some = seen.pattern() != "none"
+                known = seen.parameters
+                for k, name in enumerate(LABELS):
+                    rows.append({
+                        "prior": prior, "surveys": "+".join(subset), "parameter": name, "stars": int(some.sum()),
+                        **judge(drawn[some][:, :, k].astype(float), known[name][some], known[f"{name}_error"][some]),
+                    })
+    return rows, kept
 
 
 def main() -> None:
@@ -84,24 +106,28 @@ def main() -> None:
     estimator = Estimator.load(arguments.run)
     columns = {k: (f"label_{k}", f"label_{k}_error") for k in LABELS}
     stars = read_objects(estimator, with_label_errors(arguments.table), parameters=columns)
+    teff = stars.parameters["teff"]
+    stars = stars.isel((teff >= TEFF_RANGE[0]) & (teff <= TEFF_RANGE[1]))
     rows, drawn = run(estimator, stars)
     shown = [
-        [r["surveys"], r["parameter"], r["stars"], *(f"{r[k]['value']:+.3g}" if k == "bias" else f"{r[k]['value']:.3g}"
-         for k in ("bias", "scatter", "cover68", "cover90")), f"{r['sd']:.3g}"]
+        [r["prior"], r["surveys"], r["parameter"], r["stars"],
+         *(f"{r[k]['value']:+.3g}" if k == "bias" else f"{r[k]['value']:.3g}" for k in ("bias", "scatter", "cover68", "cover90")),
+         f"{r['sd']:.3g}"]
         for r in rows
     ]
-    print(table(["surveys", "parameter", "stars", "bias", "scatter", "68 %", "90 %", "posterior sd"], shown))
-    full = {r["parameter"]: r for r in rows if r["surveys"] == "+".join(SURVEYS)}
-    kept = stars.parameters
-    inside = (kept["teff"] >= TEFF_RANGE[0]) & (kept["teff"] <= TEFF_RANGE[1])
-    truth = np.stack([kept[n][inside] for n in LABELS], 1)
-    errors = np.stack([kept[f"{n}_error"][inside] for n in LABELS], 1)
-    noisy = drawn + errors[:, None] * np.random.default_rng(1).standard_normal(drawn.shape)
-    error = coverage_error(noisy, truth)
-    figures = {f"{n}_{s}_none": full[n][s] for n in LABELS for s in ("bias", "scatter", "cover68", "cover90")}
-    figures["coverage_error_none"] = {k: float(error[k]) for k in ("value", "low", "high")}
-    print(f"coverage error with all surveys: {error['value']:.3f} ({error['low']:.3f} to {error['high']:.3f})")
-    print(write("real_stars", rows, figures, [estimator.metadata["config"]["seed"]]))
+    print(table(["prior", "surveys", "parameter", "stars", "bias", "scatter", "68 %", "90 %", "posterior sd"], shown))
+    truth = np.stack([stars.parameters[n] for n in LABELS], 1)
+    errors = np.stack([stars.parameters[f"{n}_error"] for n in LABELS], 1)
+    figures: dict[str, Any] = {}
+    for prior in PRIORS:
+        full = {r["parameter"]: r for r in rows if r["surveys"] == "+".join(SURVEYS) and r["prior"] == prior}
+        tail = "none" if prior == "field" else f"none_{prior}_prior"
+        figures |= {f"{n}_{s}_{tail}": full[n][s] for n in LABELS for s in ("bias", "scatter", "cover68", "cover90")}
+        noisy = drawn[prior] + errors[:, None] * np.random.default_rng(1).standard_normal(drawn[prior].shape)
+        error = coverage_error(noisy, truth)
+        figures[f"coverage_error_{tail}"] = {k: float(error[k]) for k in ("value", "low", "high")}
+        print(f"{prior} prior, all surveys: coverage error {error['value']:.3f} ({error['low']:.3f} to {error['high']:.3f})")
+    print(write("real_stars", rows, figures, [estimator.metadata["config"]["seed"]], field_prior=FIELD))
 
 
 def with_label_errors(path: Path) -> Path:

@@ -44,7 +44,7 @@ def main() -> None:
     records = simulate(simulator, surveys, 2000, 1, config.missing)
     source = SimulatorSource(simulator, surveys, estimator.prior, config.missing, config.proposal)
     module = TrainingModule(build(config)[2], config.training, config.proposal is not None)
-    module.log = lambda *_, **__: None  # type: ignore[method-assign,assignment]
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]
     batch = tensors(source.examples(config.training.batch, 0))
     optimiser = torch.optim.AdamW(module.parameters(), 1e-4)
 

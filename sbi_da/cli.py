@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--id-column", help="column of identifiers")
     add.add_argument("--surveys", help="use only these, comma-separated")
     add.add_argument("--given", action="append", default=[], metavar="NAME=VALUE", help="a parameter that is known")
+    add.add_argument("--prior", metavar="FILE", help="YAML of laws by parameter that replace the training prior's")
     add.add_argument("--draws", type=int, default=1000, metavar="N")
     add.add_argument("--seed", type=int, default=0)
     add.add_argument("--out", type=Path, metavar="FILE", help="write the summaries: .parquet .fits .ecsv .csv .vot")
@@ -120,6 +121,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _query(arguments: argparse.Namespace) -> None:
+    from sbi_da.config import read_mapping
     from sbi_da.estimator import Estimator
     from sbi_da.inference import query, read_objects
     from sbi_da.records import write_table
@@ -137,7 +139,8 @@ def _query(arguments: argparse.Namespace) -> None:
     records = read_objects(estimator, arguments.table, surveys, **options)
     if arguments.id is not None:
         records = records.sel(arguments.id)
-    columns = query(estimator, records, arguments.draws, given, arguments.seed)
+    prior = read_mapping(Path(arguments.prior)) if arguments.prior else None
+    columns = query(estimator, records, arguments.draws, given, prior, arguments.seed)
     if arguments.out:
         write_table(arguments.out, columns)
         flagged = int((columns["flag"] != "").sum())

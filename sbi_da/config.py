@@ -15,7 +15,7 @@ from sbi_da.estimator import NetworkConfig, SimulatorSpec
 from sbi_da.proposal import Proposal
 from sbi_da.records import AnyMissing, NothingMissing
 
-__all__ = ["Config", "TrainingConfig", "config_root", "list_configs", "load_config"]
+__all__ = ["Config", "TrainingConfig", "config_root", "list_configs", "load_config", "read_mapping"]
 
 
 class _Strict(BaseModel):
@@ -114,16 +114,28 @@ def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Content of a YAML file that must be a mapping.
+
+    Raises:
+        ConfigError: no such file, not YAML, or not a mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys to values")
+    return content
+
+
 def _read(name: str, folder: Path | None = None, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     path = _path(name, folder)
     if path.resolve() in seen:
         raise ConfigError(f"{path}: extends itself")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: a config is a mapping of keys to values")
+    content = read_mapping(path)
     parent = content.pop("extends", None)
     for i, survey in enumerate(content.get("surveys") or []):
         beside = path.parent / str(survey)

@@ -16,7 +16,7 @@ from scipy.stats import norm
 from sbi_da.errors import ConfigError
 
 __all__ = [
-    "BrokenPowerLaw", "Distribution", "Exponential", "LogUniform", "Normal", "Tabulated", "Uniform", "VolumeDensity",
+    "BrokenPowerLaw", "Distribution", "Exponential", "LogOfUniform", "LogUniform", "Normal", "Tabulated", "Uniform", "VolumeDensity",
     "AnyDistribution", "distribution_from_dict",
 ]
 
@@ -95,6 +95,23 @@ class LogUniform(_Bounded):
 
     def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:  # noqa: D102
         return np.where(below < above, low * np.exp(below), high * np.exp(-above))
+
+
+class LogOfUniform(_Bounded):
+    """Base-10 logarithm of a uniform quantity: log age under a constant star-formation rate."""
+
+    kind: Literal["log_of_uniform"] = "log_of_uniform"
+
+    def log_density(self, x: Array) -> Array:  # noqa: D102
+        return np.log(np.log(10.0)) + np.log(10.0) * (np.asarray(x) - self.high)
+
+    def mass(self, a: Array, b: Array) -> Array:  # noqa: D102
+        width = np.maximum(np.subtract(b, a), 0.0)
+        return 10 ** (np.asarray(b) - self.high) * -np.expm1(-np.log(10.0) * width)
+
+    def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:  # noqa: D102
+        left, right = 10 ** (np.asarray(low) - self.high), 10 ** (np.asarray(high) - self.high)
+        return self.high + np.log10(np.where(below < above, left + below, right - above))
 
 
 class Normal(_Bounded):
@@ -293,7 +310,7 @@ class Tabulated(Distribution):
 
 
 AnyDistribution = Annotated[
-    Uniform | LogUniform | Normal | Exponential | VolumeDensity | BrokenPowerLaw | Tabulated,
+    Uniform | LogUniform | LogOfUniform | Normal | Exponential | VolumeDensity | BrokenPowerLaw | Tabulated,
     Field(discriminator="kind"),
 ]
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyDistribution)

@@ -42,9 +42,18 @@ def query(
     records: Records,
     draws: int = 1000,
     given: Mapping[str, float] | None = None,
+    prior: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
     """Summaries of the posteriors of ``records`` as columns.
+
+    Args:
+        estimator: who answers.
+        records: the objects.
+        draws: posterior draws per object.
+        given: parameters that are known.
+        prior: laws that replace those of the training prior, by parameter.
+        seed: of the draws.
 
     Returns:
         ``id``; ``surveys`` (those with a measurement, joined by ``+``); ``flag`` (empty, or :data:`NO_DATA`); and for every
@@ -54,6 +63,8 @@ def query(
     posterior = estimator(records)
     if given:
         posterior = posterior.given(**given)
+    if prior:
+        posterior = posterior.under(**prior)
     summary = posterior.summary(draws, seed)
     used = records.select([s for s in records.surveys if s in estimator.surveys])
     pattern = used.pattern()

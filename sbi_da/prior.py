@@ -202,6 +202,21 @@ class Prior:
         """``n`` draws."""
         return self.from_normal(rng.standard_normal((n, len(self.laws))))
 
+    def replaced(self, laws: Mapping[str, Distribution]) -> "Prior":
+        """The same prior with other laws for some parameters; limits stay.
+
+        Raises:
+            UnknownNameError: a name this prior does not have.
+            SbiDaError: a law that reaches beyond the one it replaces.
+        """
+        for name, law in laws.items():
+            if name not in self.laws:
+                raise UnknownNameError("parameter", name, self.names)
+            (low, high), (floor, ceiling) = law.bounds, self.laws[name].bounds
+            if low < floor or high > ceiling:
+                raise SbiDaError(f"prior of {name}: {low:g} to {high:g} reaches beyond {floor:g} to {ceiling:g}")
+        return Prior({**self.laws, **laws}, self.limits)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain content, for JSON."""
         return {

@@ -68,7 +68,7 @@ def test_a_poor_proposal_warns(posterior):
         def log_prob(self, z, context):
             return super().log_prob(z, context) - 0.5 * ((z[..., 2].double() - 1.5) / 1e-3) ** 2
 
-    with pytest.warns(UserWarning, match="effective sample size below 100"):
+    with pytest.warns(UserWarning, match="effective sample size below"):
         replace(posterior, head=Spike()).given(a=0.3).sample(50)
 
 
@@ -79,6 +79,36 @@ def test_bad_conditions(posterior):
         posterior.given(a=99.0)
     with pytest.raises(SbiDaError, match="at least one"):
         posterior.given(a=0.0, b=0.0, c=0.0)
+
+
+def test_another_prior_matches_the_exact_product(posterior):
+    """A Gaussian posterior under a narrower Gaussian prior is known: precisions add, minus that of the first prior."""
+    narrow = {"kind": "normal", "mean": 0.5, "sd": 0.5, "low": -8, "high": 8}
+    drawn = posterior.under(a=narrow).sample(8000)
+    variance = COVARIANCE[0, 0]
+    precision = 1 / variance + 1 / 0.25 - 1
+    mean = (MEAN[0] / variance + 0.5 / 0.25) / precision
+    assert drawn["a"].values[0].mean() == pytest.approx(mean, abs=0.02)
+    assert drawn["a"].values[0].std() == pytest.approx(precision**-0.5, rel=0.04)
+    shift = COVARIANCE[0, 1] / variance * (mean - MEAN[0])
+    assert drawn["b"].values[0].mean() == pytest.approx(MEAN[1] + shift, abs=0.02)
+    assert (drawn["effective_sample_size"] > 3000).all()
+
+
+def test_the_same_prior_changes_nothing(posterior):
+    drawn = posterior.under(a=posterior.prior.laws["a"]).sample(2000)
+    assert (drawn["effective_sample_size"] == 2000).all()
+    assert drawn["a"].values[0].mean() == pytest.approx(MEAN[0], abs=0.03)
+
+
+def test_a_prior_beyond_the_training_prior_is_refused(posterior):
+    with pytest.raises(SbiDaError, match="reaches beyond"):
+        posterior.under(a={"kind": "uniform", "low": -20, "high": 20})
+    with pytest.raises(UnknownNameError):
+        posterior.under(d={"kind": "uniform", "low": 0, "high": 1})
+    far = posterior.under(a={"kind": "normal", "mean": -4, "sd": 0.1, "low": -8, "high": 8})
+    with pytest.warns(UserWarning, match="effective sample size"):
+        far.sample(500)
 
 
 def test_marginal_keeps_only_what_is_asked(posterior):

@@ -7,6 +7,7 @@ from scipy.stats import kstest
 from sbi_da.distributions import (
     BrokenPowerLaw,
     Exponential,
+    LogOfUniform,
     LogUniform,
     Normal,
     Tabulated,
@@ -20,6 +21,7 @@ from sbi_da.prior import Limits, Prior
 LAWS = {
     "uniform": Uniform(low=-1, high=3),
     "log_uniform": LogUniform(low=0.1, high=50),
+    "log_of_uniform": LogOfUniform(low=6, high=10.1),
     "normal": Normal(mean=0.2, sd=0.5, low=-2, high=0.5),
     "exponential": Exponential(scale=1.5, high=10),
     "volume": VolumeDensity(scale=1350, low=10, high=30_000),

@@ -3,8 +3,9 @@
 import hashlib
 
 import numpy as np
+from scipy.special import ndtr
 
-__all__ = ["object_noise"]
+__all__ = ["object_noise", "resample"]
 
 
 def object_noise(ids: np.ndarray, draws: int, size: int, seed: int) -> np.ndarray:
@@ -15,3 +16,28 @@ def object_noise(ids: np.ndarray, draws: int, size: int, seed: int) -> np.ndarra
         stream = np.random.Generator(np.random.Philox(key=np.frombuffer(digest, np.uint64)))
         out[i] = stream.standard_normal((draws, size), np.float32)
     return out
+
+
+def resample(log_weight: np.ndarray, n: int, ids: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Systematic resampling (Kitagawa 1996, J. Comput. Graph. Stat. 5, 1).
+
+    Args:
+        log_weight: shape ``(object, draw)``.
+        n: how many to choose.
+        ids: identifiers, which with ``seed`` decide the choice.
+        seed: seed.
+
+    Returns:
+        Indices, shape ``(object, n)``, and effective sample sizes, shape ``(object,)``, scaled to ``n`` draws. Where no draw has
+        weight all are equally likely and the size is 0.
+    """
+    largest = log_weight.max(1, keepdims=True)
+    lost = ~np.isfinite(largest)
+    weight = np.exp(np.where(lost, 0.0, log_weight - np.where(lost, 0.0, largest)))
+    weight /= weight.sum(1, keepdims=True)
+    ess = np.where(lost[:, 0], 0.0, np.minimum(n, 1 / (weight**2).sum(1)))
+    start = ndtr(object_noise(ids, 1, 1, seed + 1)[:, 0])
+    places = (np.arange(n) + np.clip(start, 0, 1 - 1e-7)) / n
+    cumulative = weight.cumsum(1)
+    chosen = np.stack([np.searchsorted(c / c[-1], p, side="right") for c, p in zip(cumulative, places, strict=True)])
+    return np.minimum(chosen, log_weight.shape[1] - 1), ess

@@ -10,13 +10,16 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from sbi_da.distributions import Distribution, distribution_from_dict
 from sbi_da.errors import SbiDaError, UnknownNameError
 from sbi_da.posteriors.conditioning import sample_given
-from sbi_da.posteriors.noise import object_noise
+from sbi_da.posteriors.noise import object_noise, resample
 from sbi_da.prior import Prior
 
 __all__ = ["Head", "Posterior"]
 
+OVERSAMPLING = 4
+"""Draws from which one is kept under another prior."""
 QUANTILES = (0.05, 0.16, 0.5, 0.84, 0.95)
 ROWS = 4096
 """Draws per network call: few enough to stay in cache."""
@@ -48,6 +51,7 @@ class Posterior:
         derived: names of those to report.
         names: parameters reported (all unless :meth:`marginal` was called).
         fixed: parameters held at a value by :meth:`given`.
+        target: prior that replaces the training prior, see :meth:`under`.
     """
 
     head: Head
@@ -59,6 +63,7 @@ class Posterior:
     derived: tuple[str, ...] = ()
     names: tuple[str, ...] | None = None
     fixed: Mapping[str, float] = field(default_factory=dict)
+    target: Prior | None = None
 
     def __len__(self) -> int:
         return len(self.context)
@@ -91,10 +96,7 @@ class Posterior:
         """
         if n < 1:
             raise SbiDaError(f"draws must be at least 1, not {n}")
-        if self.fixed:
-            theta, ess = sample_given(self, n, seed)
-        else:
-            theta, ess = self.prior.from_normal(self.normal_scores(n, seed)), None
+        theta, ess = self._theta(n, seed)
         values: dict[str, np.ndarray] = dict(theta)
         if set(self.reported) - set(values):
             values |= self._derived(theta)
@@ -102,13 +104,25 @@ class Posterior:
         out = xr.Dataset(data, coords={"object": self.ids, "draw": np.arange(n)}, attrs={"seed": seed})
         if ess is not None:
             out["effective_sample_size"] = ("object", ess)
-            if (ess < 100).any():
+            low = ess < min(100, n / 2)
+            if low.any():
                 warnings.warn(
-                    f"given {dict(self.fixed)}: effective sample size below 100 for {(ess < 100).sum()} of {len(ess)} objects "
-                    f"(lowest {ess.min():.0f}): the condition lies in the tail of their posteriors, use the draws with care",
+                    f"effective sample size below {min(100, n / 2):g} for {low.sum()} of {len(ess)} objects (lowest "
+                    f"{ess.min():.0f}): the condition or the prior lies in the tail of their posteriors, use the draws with care",
                     stacklevel=2,
                 )
         return out
+
+    def _theta(self, n: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """Draws of the parameters and, where they were weighted, effective sample sizes."""
+        if self.target is None:
+            if self.fixed:
+                return sample_given(self, n, seed)
+            return self.prior.from_normal(self.normal_scores(n, seed)), None
+        theta, _ = replace(self, target=None)._theta(OVERSAMPLING * n, seed)
+        log_weight = self.target.log_prob(theta) - self.prior.log_prob(theta)
+        chosen, ess = resample(np.where(np.isnan(log_weight), -np.inf, log_weight), n, self.ids, seed)
+        return {k: np.take_along_axis(v, chosen, axis=1) for k, v in theta.items()}, ess
 
     def _derived(self, theta: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if self.derive is None:
@@ -126,8 +140,10 @@ class Posterior:
         Returns:
             Same shape.
         """
-        if self.fixed or self.names is not None:
-            raise SbiDaError("a spline posterior has no density of marginals or conditionals: sample them, or use all parameters")
+        if self.fixed or self.names is not None or self.target is not None:
+            raise SbiDaError(
+                "a spline posterior has no density of marginals, conditionals or under another prior: sample them instead"
+            )
         for name in self.prior.names:
             if name not in theta:
                 raise SbiDaError(f"log_prob needs all of {', '.join(self.prior.names)}: {name!r} is missing")
@@ -174,6 +190,18 @@ class Posterior:
         if len(fixed) == len(self.prior.names):
             raise SbiDaError("given: at least one parameter must stay free")
         return replace(self, fixed=fixed)
+
+    def under(self, **laws: Distribution | Mapping[str, Any]) -> "Posterior":
+        """The posterior under another prior, by importance resampling of draws under the training prior.
+
+        Args:
+            laws: by parameter, a law or its plain content, such as ``av={"kind": "exponential", "scale": 0.5, "high": 10}``,
+                within the bounds of the one it replaces. Samples then carry ``effective_sample_size``.
+        """
+        made = {
+            k: law if isinstance(law, Distribution) else distribution_from_dict(law, f"prior.{k}") for k, law in laws.items()
+        }
+        return replace(self, target=(self.target or self.prior).replaced(made))
 
     def summary(self, n: int = 1000, seed: int = 0) -> xr.Dataset:
         """Mean, standard deviation and 5, 16, 50, 84, 95 % quantiles, dimensions ``(object, parameter)``, from ``n`` draws."""
