@@ -40,7 +40,8 @@ def bootstrap(statistic: Any, *arrays: np.ndarray, replicates: int = 300, seed: 
     rng = np.random.default_rng(seed)
     n = len(arrays[0])
     resampled = [statistic(*(a[rows] for a in arrays)) for rows in rng.integers(0, n, (replicates, n))]
-    return float(statistic(*arrays)), *(float(q) for q in np.quantile(resampled, [0.025, 0.975]))
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return float(statistic(*arrays)), float(low), float(high)
 
 
 def mad(x: np.ndarray) -> float:
