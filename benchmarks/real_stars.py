@@ -31,7 +31,7 @@ FIELD: dict[str, dict[str, Any]] = {
     "log_age": {"kind": "log_of_uniform", "low": 6.0, "high": 10.1},
     "av": {"kind": "exponential", "scale": 0.5, "high": 10.0},
 }
-"""Constant star-formation rate; mean A_V of 0.5 mag over sightlines of a few hundred parsecs to a few kiloparsecs."""
+"""Constant star-formation rate; mean A_V of 0.5 mag, a round number for sightlines of a few kiloparsecs, not fitted."""
 PRIORS: dict[str, dict[str, Any]] = {"training": {}, "field": FIELD}
 
 
@@ -122,7 +122,7 @@ def main() -> None:
     figures: dict[str, Any] = {}
     for prior in PRIORS:
         full = {r["parameter"]: r for r in rows if r["surveys"] == "+".join(SURVEYS) and r["prior"] == prior}
-        tail = "none" if prior == "field" else f"none_{prior}_prior"
+        tail = "none" if prior == "training" else f"none_{prior}_prior"
         figures |= {f"{n}_{s}_{tail}": full[n][s] for n in LABELS for s in ("bias", "scatter", "cover68", "cover90")}
         noisy = drawn[prior] + errors[:, None] * np.random.default_rng(1).standard_normal(drawn[prior].shape)
         error = coverage_error(noisy, truth)

@@ -24,7 +24,7 @@ from sbi_da.layout import Layout, Scalars
 from sbi_da.posteriors import Posterior, SplineHead
 from sbi_da.prior import Prior
 from sbi_da.records import Records
-from sbi_da.simulators import Parameter, get_simulator
+from sbi_da.simulators import Parameter, Simulator, get_simulator
 from sbi_da.surveys import Survey
 
 __all__ = ["Estimator", "NetworkConfig", "SimulatorSpec"]
@@ -103,6 +103,7 @@ class Estimator(nn.Module):
         self.network = network or NetworkConfig()
         self.derived = tuple(derived)
         self.simulator = simulator
+        self._simulator: Simulator | None = None
         self.metadata = dict(metadata or {})
         size = self.network
         kinds = [channel.kind for channel in self.layout.channels]
@@ -160,7 +161,9 @@ class Estimator(nn.Module):
     def _derive(self, theta: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         if self.simulator is None:
             raise SbiDaError(f"no simulator is recorded to derive {', '.join(self.derived)}")
-        return get_simulator(self.simulator.name, **self.simulator.options).derive(theta)
+        if self._simulator is None:
+            self._simulator = get_simulator(self.simulator.name, **self.simulator.options)
+        return self._simulator.derive(theta)
 
     def parameter(self, name: str) -> Parameter:
         """Description of a parameter or derived quantity."""
@@ -171,7 +174,7 @@ class Estimator(nn.Module):
     def save(self, path: str | Path) -> Path:
         """Write the artefact folder, first under a temporary name, then renamed; replaces an earlier artefact."""
         path = Path(path)
-        with whole_folder(path, replace=FILES[1]) as folder:
+        with whole_folder(path, replace=FILES) as folder:
             try:
                 save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / FILES[0])
             except SafetensorError as error:
@@ -188,7 +191,7 @@ class Estimator(nn.Module):
                 "versions": _versions(),
                 "metadata": self.metadata,
             }
-            (folder / FILES[1]).write_text(json.dumps(content, indent=1))
+            (folder / FILES[1]).write_text(json.dumps(content, indent=1, allow_nan=False))
         return path
 
     @classmethod

@@ -22,6 +22,8 @@ __all__ = ["evaluate", "signal_to_noise", "strata", "write_evaluation"]
 AGE_EDGES = (7.0, 7.8, 9.0)
 SNR_EDGES = (20.0, 60.0, 100.0)
 CHUNK = 2000
+OUTPUTS = ("metrics.json", "report.html", "figures")
+"""What an evaluation writes."""
 NOTES = (
     "Strata by what was observed (missing pattern, detection, signal-to-noise) are calibrated when the posterior is right. Strata by "
     "the true age need not be: where the data say little, even the exact posterior leans towards the prior and away from a "
@@ -80,12 +82,17 @@ def evaluate(
         seed: of draws, ranks and bootstrap.
 
     Raises:
-        SbiDaError: a parameter is not in the records.
+        SbiDaError: a parameter is not in the records, or they were drawn from a proposal.
     """
     known = records.parameters
     lacking = [n for n in estimator.parameter_names if n not in known]
     if lacking:
         raise SbiDaError(f"the records lack the true {', '.join(lacking)}: evaluation needs every inferred parameter")
+    if "log_weight" in records.columns:
+        raise SbiDaError("these records were drawn from a proposal: calibration is judged on draws from the prior")
+    emptied = records.columns.get("emptied", np.zeros(len(records), bool))
+    records = records.isel(~emptied)
+    known = records.parameters
     names = [*estimator.parameter_names, *(n for n in estimator.derived if n in known)]
     truth = np.stack([known[n] for n in names], axis=1)
     drawn = draw(estimator, records, names, draws, seed)
@@ -96,6 +103,7 @@ def evaluate(
         drawn, truth, names, log_prob, log_prior, strata(estimator, records), min_count=min(500, max(50, len(records) // 4)),
         seed=seed,
     )
+    metrics["left_out"] = {"emptied by brightness": int(emptied.sum())}
     metrics["provenance"] = {"records": {str(k): _plain(v) for k, v in records.attrs.items()}, "estimator": estimator.metadata}
     return metrics, figures(metrics, drawn, truth, names, estimator)
 
@@ -128,7 +136,7 @@ def figures(
 
 def write_evaluation(metrics: Mapping[str, Any], figures: Mapping[str, Figure], out: str | Path) -> None:
     """Write ``metrics.json``, ``report.html`` and ``figures/*.png`` into a folder that appears whole."""
-    with whole_folder(out, replace="metrics.json") as folder:
+    with whole_folder(out, replace=OUTPUTS) as folder:
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
         report = evaluation_report(metrics, figures, "Evaluation", NOTES)
         report.write(folder / "report.html")

@@ -56,7 +56,8 @@ class Layout:
         """Lay out ``records``; what they do not hold is absent.
 
         Raises:
-            SbiDaError: a channel in another unit, or an observed value or error that is not a finite, positive number.
+            SbiDaError: a channel in another unit, or an observed value or error that is not a finite, positive number in the
+            range of single precision.
         """
         n = len(records)
         shape = (n, len(self.channels))
@@ -79,7 +80,11 @@ class Layout:
 
     def _check(self, value: np.ndarray, error: np.ndarray, state: np.ndarray, ids: np.ndarray) -> None:
         seen = state != ABSENT
-        for name, bad in (("value", ~np.isfinite(value)), ("error", ~(np.isfinite(error) & (error > 0)))):
+        single = np.finfo(np.float32)
+        with np.errstate(invalid="ignore"):
+            wild = ~(np.abs(value) < 1e-3 * single.max)
+            useless = ~((error > 1e3 * single.tiny) & (error < 1e-3 * single.max))
+        for name, bad in (("value", wild), ("error", useless)):
             rows, columns = np.nonzero(bad & seen)
             if len(rows):
                 survey = self.surveys[self.survey_index[columns[0]]].name

@@ -146,8 +146,9 @@ class Prior:
             value = np.asarray(theta[name], float)
             low, high = self._window(name, theta)
             total = law.mass(low, high)
-            below = law.mass(low, value) / total
-            above = law.mass(value, high) / total
+            within = np.clip(value, low, high)
+            below = law.mass(low, within) / total
+            above = law.mass(within, high) / total
             with np.errstate(invalid="ignore", divide="ignore"):
                 z = np.where(below < above, ndtri(below), -ndtri(above))
             slack = 1e-9 * (np.abs(low) + np.abs(high))
@@ -182,7 +183,7 @@ class Prior:
             low, high = self._window(name, theta)
             inside = (value >= low) & (value <= high)
             with np.errstate(divide="ignore", invalid="ignore"):
-                density = law.log_density(value) - np.log(law.mass(low, high))
+                density = law.log_density(np.clip(value, low, high)) - np.log(law.mass(low, high))
             total = total + np.where(inside, density, -np.inf)
         return np.asarray(total)
 

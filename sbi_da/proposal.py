@@ -53,5 +53,7 @@ class Proposal(BaseModel):
         z = np.where(wide[:, None], shift + scale * z, z)
         log_p = norm.logpdf(z).sum(1)
         log_q = norm.logpdf(z, shift, scale).sum(1)
-        mixture = np.logaddexp(np.log(self.prior_fraction) + log_p, np.log1p(-self.prior_fraction + 1e-300) + log_q)
+        with np.errstate(divide="ignore"):
+            rest = np.log1p(-self.prior_fraction)
+        mixture = np.logaddexp(np.log(self.prior_fraction) + log_p, rest + log_q)
         return z, log_p - mixture

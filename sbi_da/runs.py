@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 import yaml
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
@@ -18,7 +19,7 @@ from sbi_da.errors import ArtefactError, ConfigError, SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.inference_prior import inference_prior
 from sbi_da.layout import Layout
-from sbi_da.records import EmpiricalMissing, MixedMissing, Records, read_table, split_by_group
+from sbi_da.records import ABSENT, EmpiricalMissing, MixedMissing, Records, read_table, split_by_group
 from sbi_da.simulators import Simulator, get_simulator
 from sbi_da.sources import RecordsSource, SimulatorSource, Source
 from sbi_da.surveys import Survey, get_survey
@@ -139,7 +140,7 @@ def train(config: Config, out: str | Path, progress: bool = True) -> Estimator:
     estimator.encoder.fit(torch.from_numpy(s.value).float(), torch.from_numpy(s.error).float(), torch.from_numpy(s.state))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + 1)
-        module = TrainingModule(estimator, settings, weighted=config.proposal is not None)
+        module = TrainingModule(estimator, settings, weighted=source.weighted)
         checkpoints = ModelCheckpoint(
             run / "checkpoints", "best", monitor="val_nll", save_last=True, enable_version_counter=False
         )
@@ -147,13 +148,15 @@ def train(config: Config, out: str | Path, progress: bool = True) -> Estimator:
         trainer = _fit(module, StreamModule(source, validation, settings), checkpoints, run, config, resume, progress)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    if not checkpoints.best_model_path:
+    best, score = run / "checkpoints" / "best.ckpt", checkpoints.best_model_score
+    if not best.is_file() or score is None or not bool(torch.isfinite(score)):
         raise SbiDaError(f"{run}: training ended without a finite held-out NLL: lower training.learning_rate")
-    state = torch.load(checkpoints.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+    state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
     estimator.load_state_dict({k.removeprefix("estimator."): v for k, v in state.items() if k.startswith("estimator.")})
-    fingerprint = hashlib.sha256(s.value.tobytes() + s.state.tobytes() + sample.z.tobytes()).hexdigest()
+    measured = np.where(s.state != ABSENT, s.value, 0.0)
+    fingerprint = hashlib.sha256(measured.tobytes() + s.state.tobytes() + sample.z.tobytes()).hexdigest()
     estimator.metadata["training"] = {
-        "held_out_nll": float(checkpoints.best_model_score) if checkpoints.best_model_score is not None else None,
+        "held_out_nll": float(score),
         "epochs": trainer.current_epoch, "steps": trainer.global_step, "seconds": time.perf_counter() - started,
         "data_fingerprint": fingerprint,
     }

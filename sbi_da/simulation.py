@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from sbi_da.errors import SbiDaError
 from sbi_da.proposal import Proposal
 from sbi_da.records import ABSENT, LIMIT, OBSERVED, Measurements, NothingMissing, Records
 from sbi_da.records.missing import MissingLaw
@@ -23,6 +24,9 @@ def observe(survey: Survey, sky: Sky, rng: np.random.Generator, extra_error: boo
         extra_error: let half of the objects have a systematic error (5 to 50 mmag) already added by their catalogue.
     """
     truth = {c.name: np.asarray(sky.signal(c), float) for c in survey.channels}
+    for name, signal in truth.items():
+        if not np.isfinite(signal).all():
+            raise SbiDaError(f"the simulator sends {(~np.isfinite(signal)).sum()} values to {survey.name}.{name} that are not finite")
     n = len(next(iter(truth.values())))
     extra = np.zeros(n)
     if extra_error:
@@ -64,7 +68,8 @@ def lose(
 
     Returns:
         What is left, and for each object whether it is empty although the law kept channels of it: too bright for every
-        one. Emptiness then says something of the object, which a state that means "never looked" must not.
+        one, or too faint for a parallax, or a law that hides limits hid all there was. Emptiness then says something of
+        the object, which a state that means "never looked" must not; such an object would be in no table.
     """
     state = np.concatenate([m.state for m in measurements.values()], axis=1)
     survey = np.repeat(np.arange(len(measurements)), [len(m.channels) for m in measurements.values()])
@@ -98,7 +103,8 @@ def simulate(
         theta: simulate at these parameters instead (twins for pairs).
 
     Returns:
-        Records with ``domain: simulated``; the root column ``saturated`` marks objects too bright for all that looked.
+        Records with ``domain: simulated``; the root column ``emptied`` marks objects of which nothing was recorded although
+        somebody looked (see :func:`lose`): train and judge without them.
     """
     rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
     columns: dict[str, np.ndarray] = {}
@@ -111,9 +117,11 @@ def simulate(
     theta = {name: np.atleast_1d(np.asarray(theta[name], float)) for name in simulator.prior.names}
     sky = simulator.at(theta, rng)
     seen = {survey.name: observe(survey, sky, rng) for survey in surveys}
-    seen, saturated = lose(seen, missing or NothingMissing(), rng)
-    columns["saturated"] = saturated
-    attrs: dict[str, str | int] = {"domain": "simulated", "simulator": type(simulator).__name__}
+    seen, columns["emptied"] = lose(seen, missing or NothingMissing(), rng)
+    attrs: dict[str, str | int] = {
+        "domain": "simulated", "simulator": type(simulator).__name__,
+        "missing": str(getattr(missing, "kind", "nothing")),
+    }
     if not isinstance(seed, np.random.Generator):
         attrs["seed"] = seed
     return Records.build(seen, parameters={**theta, **simulator.derive(theta)}, columns=columns, attrs=attrs)

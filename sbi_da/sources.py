@@ -10,13 +10,16 @@ from sbi_da.errors import SbiDaError
 from sbi_da.layout import Layout, Scalars
 from sbi_da.prior import Prior
 from sbi_da.proposal import Proposal
-from sbi_da.records import Records
+from sbi_da.records import ABSENT, Records
 from sbi_da.records.missing import MissingLaw, NothingMissing
 from sbi_da.simulation import lose, observe
 from sbi_da.simulators import Simulator, Sky
 from sbi_da.surveys import Channel, Survey
 
 __all__ = ["Examples", "RecordsSource", "SimulatorSource", "Source"]
+
+EMPTY = 0.01
+"""Share of training objects nobody looks at, whatever the law: without data the posterior must be the prior."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ class Examples:
 
 class Source(Protocol):
     """Gives the examples of an epoch; the same epoch always gives the same ones."""
+
+    weighted: bool
+    """Whether examples come from a proposal and carry weights."""
 
     def examples(self, count: int, epoch: int) -> Examples:
         """About ``count`` examples."""
@@ -81,6 +87,7 @@ class SimulatorSource:
         self.simulator, self.surveys, self.prior = simulator, tuple(surveys), prior
         self.layout = Layout(self.surveys)
         self.missing, self.proposal = missing or NothingMissing(), proposal
+        self.weighted = proposal is not None
         self.simulations, self.seed = simulations, seed
         self._stored: tuple[dict[Channel, np.ndarray], np.ndarray, np.ndarray] | None = None
 
@@ -110,18 +117,22 @@ class SimulatorSource:
             rounds = -(-count // self.simulations)
             rows = np.concatenate([rng.permutation(self.simulations) for _ in range(rounds)])[:count]
             sky, z, log_weight = _StoredSky(signals, rows), z[rows], log_weight[rows]
-        seen, saturated = lose({s.name: observe(s, sky, rng) for s in self.surveys}, self.missing, rng)
+        seen, emptied = lose({s.name: observe(s, sky, rng) for s in self.surveys}, self.missing, rng)
         parts = list(seen.values())
         scalars = Scalars(
             np.concatenate([m.value for m in parts], 1),
             np.concatenate([m.error for m in parts], 1),
             np.concatenate([m.state for m in parts], 1),
         )
-        return Examples(scalars, z, np.where(saturated, -np.inf, log_weight)).usable()
+        nobody = rng.random(len(z)) < EMPTY
+        scalars.state[nobody] = ABSENT
+        return Examples(scalars, z, np.where(emptied & ~nobody, -np.inf, log_weight)).usable()
 
 
 class RecordsSource:
-    """Examples from records with known parameters; the missing-data law is applied anew for every epoch.
+    """Examples from records with known parameters.
+
+    The missing-data law is applied anew for every epoch, unless the records say that one was applied when they were made.
 
     Raises:
         SbiDaError: a parameter of the prior is not in the records.
@@ -134,9 +145,12 @@ class RecordsSource:
         absent = [n for n in prior.names if n not in records.parameters]
         if absent:
             raise SbiDaError(f"the records lack {', '.join(absent)}; they hold {', '.join(records.parameters) or 'no parameters'}")
+        if records.attrs.get("missing", "nothing") != "nothing":
+            self.missing = NothingMissing()
+        self.weighted = "log_weight" in records.columns
         weight = records.columns.get("log_weight", np.zeros(len(records)))
-        if "saturated" in records.columns:
-            weight = np.where(records.columns["saturated"], -np.inf, weight)
+        if "emptied" in records.columns:
+            weight = np.where(records.columns["emptied"], -np.inf, weight)
         z = prior.to_normal({n: records.parameters[n] for n in prior.names})
         self._all = Examples(self.layout.read(records), z, weight).usable()
         if len(self._all) == 0:
@@ -148,5 +162,7 @@ class RecordsSource:
         rows = np.concatenate([rng.permutation(len(self._all)) for _ in range(rounds)])[:count]
         scalars = self._all.scalars.take(rows)
         keep = self.missing.keep(scalars.state, self.layout.survey_index, rng)
-        state = np.where(keep, scalars.state, 0)
-        return Examples(Scalars(scalars.value, scalars.error, state), self._all.z[rows], self._all.log_weight[rows])
+        state = np.where(keep, scalars.state, ABSENT)
+        emptied = (state == ABSENT).all(1) & keep.any(1) & (scalars.state != ABSENT).any(1)
+        log_weight = np.where(emptied, -np.inf, self._all.log_weight[rows])
+        return Examples(Scalars(scalars.value, scalars.error, state), self._all.z[rows], log_weight).usable()

@@ -4,7 +4,9 @@ The loss is :math:`\mathbb E_q[\tilde w\,(-\log q_\phi(z\mid x))]` over objects 
 :math:`\tilde w = w(\theta)/\hat w(x)`, :math:`w = p/q`, and :math:`\hat w(x)\approx\mathbb E_q[w\mid x]` regressed on the
 context along the way. Any positive function of x alone leaves the optimum, the posterior under the prior, where it is;
 this one removes the part of the weights that says nothing of the posterior and with it most of their variance, so that
-rare objects are not drowned.
+rare objects are not drowned. Ratios above 20 are cut to keep gradients finite: a mode the proposal reaches less than a
+twentieth as often as the rest of the same posterior is learned too weak (``clipped`` in the log is its share of the loss's
+weight).
 """
 
 from collections.abc import Iterator
@@ -87,7 +89,7 @@ class TrainingModule(L.LightningModule):
     Args:
         estimator: what is trained.
         config: schedule.
-        weighted: whether examples come from a proposal.
+        weighted: whether examples come from a proposal and carry weights.
     """
 
     def __init__(self, estimator: Estimator, config: TrainingConfig, weighted: bool) -> None:
@@ -111,7 +113,9 @@ class TrainingModule(L.LightningModule):
         weight = simulated["weight"]
         level = self.level(context.detach())[:, 0].clamp(-12, 4)
         regression = (level.exp() - weight * level).mean()
-        relative = (weight / level.detach().exp()).clamp(max=LARGEST_WEIGHT)
+        ratio = weight / level.detach().exp()
+        relative = ratio.clamp(max=LARGEST_WEIGHT)
+        self.log("clipped", 1 - relative.sum() / ratio.sum())
         loss = (relative * nll).mean()
         self.log("train_nll", loss.detach(), prog_bar=True)
         return loss + regression

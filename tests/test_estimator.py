@@ -150,3 +150,20 @@ def test_an_observed_nan_is_refused(toy_estimator, toy_records):
     value = np.where(m.state != ABSENT, np.nan, m.value)
     with pytest.raises(SbiDaError, match="observed but its value is nan"):
         toy_estimator(toy_records.with_measurements({"modality_a": Measurements(m.channels, m.units, value, m.error, m.state)}))
+
+
+@pytest.mark.parametrize("error", [1e-300, 1e39])
+def test_errors_beyond_single_precision_are_refused(toy_estimator, toy_records, error):
+    m = toy_records.survey("modality_a")
+    wild = Measurements(m.channels, m.units, m.value, np.full_like(m.error, error), m.state)
+    with pytest.raises(SbiDaError, match="observed but its error is"):
+        toy_estimator(toy_records.with_measurements({"modality_a": wild}))
+
+
+def test_saving_never_removes_files_of_others(toy_estimator, tmp_path):
+    folder = toy_estimator.save(tmp_path / "artefact")
+    toy_estimator.save(folder)
+    (folder / "notes.txt").write_text("precious")
+    with pytest.raises(SbiDaError, match="something else"):
+        toy_estimator.save(folder)
+    assert (folder / "notes.txt").read_text() == "precious"

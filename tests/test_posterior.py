@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from sbi_da.distributions import Normal
+from sbi_da.distributions import LogUniform, Normal, Uniform
 from sbi_da.errors import SbiDaError, UnknownNameError
 from sbi_da.posteriors import Posterior, SplineHead
-from sbi_da.prior import Prior
+from sbi_da.prior import Limits, Prior
 
 COVARIANCE = np.array([[1.0, 0.8, 0.3], [0.8, 1.0, 0.1], [0.3, 0.1, 1.0]]) * 0.25
 MEAN = np.array([0.3, -0.2, 0.5])
@@ -70,6 +70,31 @@ def test_a_poor_proposal_warns(posterior):
 
     with pytest.warns(UserWarning, match="effective sample size below"):
         replace(posterior, head=Spike()).given(a=0.3).sample(50)
+
+
+def test_given_and_another_prior_do_not_depend_on_the_batch(posterior):
+    wide = {"kind": "normal", "mean": 0, "sd": 0.9, "low": -8, "high": 8}
+    both = posterior.given(a=0.4).under(b=wide).sample(300, seed=-3)
+    alone = replace(posterior, context=posterior.context[1:], ids=posterior.ids[1:])
+    one = alone.given(a=0.4).under(b=wide).sample(300, seed=-3)
+    assert np.allclose(both["c"].values[1], one["c"].values[0], atol=1e-5)
+
+
+def test_a_condition_that_contradicts_the_prior_is_answered_by_nan():
+    """Old stars of thirty solar masses do not exist."""
+    axis = (np.array([6.0, 10.0]),)
+    limits = Limits(("log_age",), axis, np.log([0.1, 0.1]), np.log([50.0, 1.0]), log=True)
+    prior = Prior({"log_age": Uniform(low=6, high=10), "mass": LogUniform(low=0.1, high=50), "c": Uniform(low=0, high=1)},
+                  {"mass": limits})
+    posterior = Posterior(
+        GaussianHead(), torch.zeros(2, 4), prior, np.array([1, 2]), derived=("twice",), derive=lambda t: {"twice": 2 * t["mass"]}
+    )
+    with pytest.warns(UserWarning, match="effective sample size"):
+        sample = posterior.given(log_age=10.0, mass=30.0).sample(50)
+    assert (sample["effective_sample_size"] == 0).all()
+    assert np.isnan(sample["mass"]).all() and np.isnan(sample["twice"]).all()
+    allowed = posterior.given(log_age=6.0, mass=30.0).sample(50)
+    assert (allowed["twice"] == 60).all()
 
 
 def test_bad_conditions(posterior):

@@ -116,7 +116,7 @@ def test_what_is_too_bright_for_all_that_looked_is_marked(rng):
     simulator = get_simulator("stars")
     theta = {"log_age": [9.5, 9.5], "feh": [0.0, 0.0], "mass": [1.0, 1.0], "av": [0.0, 0.0], "distance": [15.0, 1000.0]}
     records = simulate(simulator, [get_survey("panstarrs")], 0, 1, theta=theta)
-    assert records.columns["saturated"].tolist() == [True, False]
+    assert records.columns["emptied"].tolist() == [True, False]
     assert records.pattern().tolist() == ["none", "panstarrs"]
     left, saturated = lose({"panstarrs": records.survey("panstarrs")}, _Nothing(), rng)
     assert (left["panstarrs"].state == ABSENT).all() and not saturated.any()

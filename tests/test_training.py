@@ -158,6 +158,35 @@ def test_relative_weights_leave_the_posterior_where_it_is():
     assert drawn.std() == pytest.approx(1, abs=0.15)
 
 
+def test_a_diverged_training_leaves_no_estimator(toy_config, tmp_path):
+    training = toy_config.training.model_copy(update={"learning_rate": 1e20, "warmup": 0})
+    with pytest.raises(SbiDaError, match="lower training.learning_rate"):
+        train(toy_config.model_copy(update={"training": training}), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "estimator").exists()
+
+
+def test_saved_records_bring_their_weights_and_their_own_missing_data(toy_config):
+    simulator, surveys, estimator = build(toy_config)
+    proposal = Proposal(parameters={"theta_1": Widening(shift=1.0)})
+    drawn = simulate(simulator, surveys, 300, 1, toy_config.missing, proposal)
+    plain = simulate(simulator, surveys, 300, 1)
+    weighted = RecordsSource(drawn, surveys, estimator.prior, toy_config.missing)
+    assert weighted.weighted and weighted.examples(200, 0).log_weight.std() > 0
+    assert not RecordsSource(plain, surveys, estimator.prior).weighted
+    absent = np.mean([(drawn.survey(s.name).state == 0).mean() for s in surveys])
+    assert (weighted.examples(3000, 0).scalars.state == 0).mean() == pytest.approx(absent, abs=0.03)
+    again = RecordsSource(plain, surveys, estimator.prior, toy_config.missing)
+    assert (again.examples(3000, 0).scalars.state == 0).mean() > 0.4
+
+
+def test_some_training_objects_are_seen_by_nobody_whatever_the_law(toy_config):
+    simulator, surveys, estimator = build(toy_config)
+    examples = SimulatorSource(simulator, surveys, estimator.prior).examples(20_000, 0)
+    empty = (examples.scalars.state == 0).all(1)
+    assert 0.005 < empty.mean() < 0.015
+    assert abs(examples.z[empty].mean()) < 0.2
+
+
 def test_sources_repeat_an_epoch_exactly_and_differ_between_epochs(toy_config):
     simulator, surveys, estimator = build(toy_config)
     for simulations in (None, 100):

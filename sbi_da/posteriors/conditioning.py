@@ -11,6 +11,8 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import multivariate_t
 
+from sbi_da.posteriors.noise import object_generator
+
 if TYPE_CHECKING:
     from sbi_da.posteriors.posterior import Posterior
 
@@ -39,7 +41,8 @@ def sample_given(posterior: "Posterior", n: int, seed: int) -> tuple[dict[str, n
     """Draws with some parameters fixed.
 
     Returns:
-        Parameters, each of shape ``(object, draw)``, and the effective sample size of each object.
+        Parameters, each of shape ``(object, draw)``, and the effective sample size of each object. Where the condition
+        contradicts the prior (a mass no star of that age has) the draws are NaN and the size is 0.
     """
     prior, fixed = posterior.prior, posterior.fixed
     names = prior.names
@@ -49,7 +52,7 @@ def sample_given(posterior: "Posterior", n: int, seed: int) -> tuple[dict[str, n
     drawn = {k: np.empty((len(posterior), n)) for k in names}
     ess = np.empty(len(posterior))
     for i in range(len(posterior)):
-        rng = np.random.default_rng([seed, i, 7])
+        rng = object_generator(posterior.ids[i], seed + 7)
         pilot_theta = prior.from_normal(pilot[i])
         known = np.column_stack([pilot_theta[names[j]] for j in held])
         mean, covariance = _fit(pilot[i][:, free], known, np.array([fixed[names[j]] for j in held]))
@@ -69,7 +72,10 @@ def sample_given(posterior: "Posterior", n: int, seed: int) -> tuple[dict[str, n
         log_weight = log_weight - law.logpdf(proposals)
         log_weight = np.where(inside & np.isfinite(log_weight), log_weight, -np.inf)
         if not np.isfinite(log_weight).any():
-            log_weight = np.zeros(len(z))
+            ess[i] = 0.0
+            for k in names:
+                drawn[k][i] = np.nan
+            continue
         weight = np.exp(log_weight - logsumexp(log_weight))
         ess[i] = 1 / (weight**2).sum()
         chosen = rng.choice(len(weight), n, p=weight)

@@ -5,16 +5,20 @@ import hashlib
 import numpy as np
 from scipy.special import ndtr
 
-__all__ = ["object_noise", "resample"]
+__all__ = ["object_generator", "object_noise", "resample"]
+
+
+def object_generator(identifier: object, seed: int) -> np.random.Generator:
+    """A generator of its own for each identifier and seed (counter-based Philox)."""
+    digest = hashlib.blake2b(f"{seed}:{identifier}".encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=np.frombuffer(digest, np.uint64)))
 
 
 def object_noise(ids: np.ndarray, draws: int, size: int, seed: int) -> np.ndarray:
-    """Standard normal noise, shape ``(object, draw, size)``, float32 (counter-based Philox streams)."""
+    """Standard normal noise, shape ``(object, draw, size)``, float32."""
     out = np.empty((len(ids), draws, size), np.float32)
     for i, identifier in enumerate(ids.tolist()):
-        digest = hashlib.blake2b(f"{seed}:{identifier}".encode(), digest_size=16).digest()
-        stream = np.random.Generator(np.random.Philox(key=np.frombuffer(digest, np.uint64)))
-        out[i] = stream.standard_normal((draws, size), np.float32)
+        out[i] = object_generator(identifier, seed).standard_normal((draws, size), np.float32)
     return out
 
 

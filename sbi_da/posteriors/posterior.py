@@ -84,22 +84,23 @@ class Posterior:
                 noise = object_noise(self.ids[rows], n, size, seed)
                 context = self.context[rows]
                 flat = context[:, None].expand(-1, n, -1).reshape(-1, context.shape[-1])
-                drawn = self.head.transform(torch.from_numpy(noise.reshape(-1, size)), flat)
-                out[rows] = drawn.reshape(len(context), n, size).numpy()
+                drawn = self.head.transform(torch.from_numpy(noise.reshape(-1, size)).to(flat.device), flat)
+                out[rows] = drawn.reshape(len(context), n, size).cpu().numpy()
         return out
 
     def sample(self, n: int = 1000, seed: int = 0) -> xr.Dataset:
         """Draw ``n`` samples per object.
 
         Returns:
-            One variable per reported quantity, dimensions ``(object, draw)``, in its own unit; none lies outside the prior.
+            One variable per reported quantity, dimensions ``(object, draw)``, in its own unit; none lies outside the prior. After
+            :meth:`given` or :meth:`under` also ``effective_sample_size``; where it is 0 the draws are NaN.
         """
         if n < 1:
             raise SbiDaError(f"draws must be at least 1, not {n}")
         theta, ess = self._theta(n, seed)
         values: dict[str, np.ndarray] = dict(theta)
         if set(self.reported) - set(values):
-            values |= self._derived(theta)
+            values |= self._derived(theta, np.ones(len(self), bool) if ess is None else ess > 0)
         data = {k: (("object", "draw"), values[k], {"units": self.units.get(k, "")}) for k in self.reported}
         out = xr.Dataset(data, coords={"object": self.ids, "draw": np.arange(n)}, attrs={"seed": seed})
         if ess is not None:
@@ -119,17 +120,22 @@ class Posterior:
             if self.fixed:
                 return sample_given(self, n, seed)
             return self.prior.from_normal(self.normal_scores(n, seed)), None
-        theta, _ = replace(self, target=None)._theta(OVERSAMPLING * n, seed)
+        theta, inner = replace(self, target=None)._theta(OVERSAMPLING * n, seed)
         log_weight = self.target.log_prob(theta) - self.prior.log_prob(theta)
         chosen, ess = resample(np.where(np.isnan(log_weight), -np.inf, log_weight), n, self.ids, seed)
-        return {k: np.take_along_axis(v, chosen, axis=1) for k, v in theta.items()}, ess
+        kept = {k: np.take_along_axis(v, chosen, axis=1) for k, v in theta.items()}
+        kept = {k: np.where(ess[:, None] > 0, v, np.nan) for k, v in kept.items()}
+        return kept, ess if inner is None else np.minimum(ess, inner)
 
-    def _derived(self, theta: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _derived(self, theta: Mapping[str, np.ndarray], valid: np.ndarray) -> dict[str, np.ndarray]:
         if self.derive is None:
             raise SbiDaError(f"derived quantities {', '.join(self.derived)} need the simulator, which is not installed")
         shape = next(iter(theta.values())).shape
-        found = self.derive({k: v.reshape(-1) for k, v in theta.items()})
-        return {k: np.asarray(v).reshape(shape) for k, v in found.items()}
+        out = {k: np.full(shape, np.nan) for k in self.derived}
+        found = self.derive({k: v[valid].reshape(-1) for k, v in theta.items()})
+        for name in self.derived:
+            out[name][valid] = np.asarray(found[name]).reshape(-1, shape[1])
+        return out
 
     def log_prob(self, theta: Mapping[str, Any]) -> xr.DataArray:
         """Log-density in the parameters' own units, ``-inf`` outside the prior.
