@@ -18,9 +18,14 @@ from sbi_da.runs import build, train
 from sbi_da.simulation import simulate
 
 HERE = Path(__file__).resolve().parent
-VIEWS = {"all surveys": None, "Gaia + WISE": ["gaia", "wise"], "Gaia only": ["gaia"]}
+VIEWS: dict[str, list[str] | None] = {"all surveys": None, "Gaia + WISE": ["gaia", "wise"], "Gaia only": ["gaia"]}
 SHOWN = ["teff", "logg", "feh", "av", "distance"]
 LABELS = {"teff": "label_teff", "logg": "label_logg", "feh": "label_feh"}
+
+
+def views(held: list[str]) -> dict[str, list[str] | None]:
+    """The views whose surveys a table holds."""
+    return {name: chosen for name, chosen in VIEWS.items() if chosen is None or set(chosen) <= set(held)}
 
 
 def main() -> None:
@@ -49,7 +54,7 @@ def main() -> None:
     print("3/3  inferring 500 real stars (Green et al. 2020)")
     stars = read_objects(estimator, arguments.table, parameters={k: (v, None) for k, v in LABELS.items()})
     widths, errors, one = {}, {}, {}
-    for name, chosen in VIEWS.items():
+    for name, chosen in views(stars.surveys).items():
         seen = stars if chosen is None else stars.select(chosen)
         columns = query(estimator, seen, draws=500)
         write_table(out / f"stars_{name.lower().replace(' + ', '_').replace(' ', '_')}.parquet", columns)

@@ -1,15 +1,32 @@
 """The command line. Exit status 0: done; 1: interrupted or failed; 2: bad input, one line on standard error."""
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from sbi_da import __version__
-from sbi_da.errors import SbiDaError
+from sbi_da.errors import ConfigError, SbiDaError
 
 __all__ = ["main"]
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    """Argument type: whole numbers from ``least`` on."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = None
+        if number is None or number < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text!r}")
+        return number
+
+    return read
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -23,8 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     add = commands.add_parser("simulate", help="simulated objects as records (Zarr)")
     _config_arguments(add)
     add.add_argument("--out", required=True, type=Path, metavar="RECORDS.zarr")
-    add.add_argument("--n", type=int, default=10_000, metavar="N", help="number of objects (default 10000)")
-    add.add_argument("--seed", type=int, default=None, metavar="S", help="default: the config's seed")
+    add.add_argument("--n", type=_whole(1), default=10_000, metavar="N", help="number of objects (default 10000)")
+    add.add_argument("--seed", type=_whole(0), default=None, metavar="S", help="default: the config's seed")
 
     add = commands.add_parser("train", help="train an estimator; the same command goes on after an interruption")
     _config_arguments(add)
@@ -35,19 +52,20 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("run", type=Path, metavar="RUN")
     add.add_argument("data", metavar="DATA", help="records (Zarr) with parameters")
     add.add_argument("--out", required=True, type=Path, metavar="DIR")
-    add.add_argument("--draws", type=int, default=500, metavar="N")
-    add.add_argument("--seed", type=int, default=0)
+    add.add_argument("--draws", type=_whole(1), default=500, metavar="N")
+    add.add_argument("--seed", type=_whole(0), default=0)
 
     add = commands.add_parser("query", help="posterior summaries of the objects of a table")
     add.add_argument("run", type=Path, metavar="RUN")
     add.add_argument("table", metavar="TABLE", help="Parquet, FITS, ECSV, CSV, VOTable, or records (Zarr)")
     add.add_argument("--id", help="only the object with this identifier")
     add.add_argument("--id-column", help="column of identifiers")
+    add.add_argument("--unit", action="append", default=[], metavar="COLUMN=UNIT", help="unit of a column, in place of the table's")
     add.add_argument("--surveys", help="use only these, comma-separated")
     add.add_argument("--given", action="append", default=[], metavar="NAME=VALUE", help="a parameter that is known")
     add.add_argument("--prior", metavar="FILE", help="YAML of laws by parameter that replace the training prior's")
-    add.add_argument("--draws", type=int, default=1000, metavar="N")
-    add.add_argument("--seed", type=int, default=0)
+    add.add_argument("--draws", type=_whole(1), default=1000, metavar="N")
+    add.add_argument("--seed", type=_whole(0), default=0)
     add.add_argument("--out", type=Path, metavar="FILE", help="write the summaries: .parquet .fits .ecsv .csv .vot")
     return parser
 
@@ -65,7 +83,11 @@ def _list(what: str | None) -> None:
     if what in (None, "surveys"):
         print("surveys")
         for name in list_surveys():
-            survey = get_survey(name)
+            try:
+                survey = get_survey(name)
+            except SbiDaError as error:
+                print(f"sbi-da: survey {name!r} is broken and skipped: {' '.join(str(error).split())}", file=sys.stderr)
+                continue
             print(f"  {name:<18} {survey.title}: {', '.join(survey.channel_names)}")
     if what in (None, "simulators"):
         print("simulators")
@@ -83,8 +105,6 @@ def _simulate(arguments: argparse.Namespace) -> None:
     from sbi_da.simulation import simulate
 
     config = resolve(load_config(arguments.config, arguments.overrides))
-    if arguments.n < 1:
-        raise SbiDaError(f"--n must be at least 1, not {arguments.n}")
     if arguments.out.exists():
         raise SbiDaError(f"{arguments.out} exists already: choose another name or remove it")
     simulator, surveys, _ = build(config)
@@ -107,44 +127,83 @@ def _train(arguments: argparse.Namespace) -> None:
     )
 
 
+def _check_folder(path: Path, marker: str) -> Path:
+    """Where a folder of results may be written: a new or empty place, or an earlier result, which holds ``marker``."""
+    path = Path(os.path.abspath(path.expanduser()))
+    free = not path.exists() or (path / marker).is_file() or (path.is_dir() and not any(path.iterdir()))
+    if not free or path in (Path.cwd(), Path(path.anchor)):
+        raise SbiDaError(f"{path} exists already and is something else: choose another name or remove it")
+    return path
+
+
 def _evaluate(arguments: argparse.Namespace) -> None:
     from sbi_da.estimator import Estimator
     from sbi_da.evaluation import evaluate, write_evaluation
     from sbi_da.inference import read_objects
 
+    out = _check_folder(arguments.out, "metrics.json")
     estimator = Estimator.load(arguments.run)
     records = read_objects(estimator, arguments.data)
     metrics, figures = evaluate(estimator, records, arguments.draws, arguments.seed)
-    write_evaluation(metrics, figures, arguments.out)
+    write_evaluation(metrics, figures, out)
     overall = metrics["overall"]
     print(f"{overall['n']} objects, coverage error {overall['coverage']['error']['value']:.4f}: {arguments.out / 'report.html'}")
 
 
-def _query(arguments: argparse.Namespace) -> None:
+def _pairs(items: Sequence[str], option: str, form: str) -> dict[str, str]:
+    """Arguments of the form ``name=value``."""
+    pairs = {}
+    for item in items:
+        name, separator, value = item.partition("=")
+        if not (name and separator and value):
+            raise SbiDaError(f"{option} {item!r}: write it as {form}")
+        pairs[name] = value
+    return pairs
+
+
+def _read_prior(path: Path) -> dict[str, dict[str, Any]]:
     from sbi_da.config import read_mapping
+
+    laws = read_mapping(path)
+    for name, law in laws.items():
+        if not isinstance(name, str) or not isinstance(law, dict):
+            raise ConfigError(f"{path}: {name}: must be a law such as {{kind: uniform, low: 0, high: 1}}, not {law!r}")
+    return laws
+
+
+def _query(arguments: argparse.Namespace) -> None:
     from sbi_da.estimator import Estimator
-    from sbi_da.inference import query, read_objects
+    from sbi_da.inference import LOW_ESS, NO_DATA, OUTSIDE_PRIOR, query, read_objects, summary_units
     from sbi_da.records import write_table
+    from sbi_da.records.columns import astropy_format
 
     given: dict[str, float] = {}
-    for item in arguments.given:
-        name, _, value = item.partition("=")
+    for name, value in _pairs(arguments.given, "--given", "NAME=NUMBER").items():
         try:
             given[name] = float(value)
         except ValueError:
-            raise SbiDaError(f"--given {item!r}: write it as NAME=NUMBER") from None
+            raise SbiDaError(f"--given '{name}={value}': write it as NAME=NUMBER") from None
+    if arguments.out:
+        astropy_format(arguments.out)
+        if arguments.out.is_dir():
+            raise SbiDaError(f"{arguments.out}: is a folder: choose another name")
+    prior = _read_prior(Path(arguments.prior)) if arguments.prior else None
+    units = _pairs(arguments.unit, "--unit", "COLUMN=UNIT")
     estimator = Estimator.load(arguments.run)
     surveys = [s.strip() for s in arguments.surveys.split(",")] if arguments.surveys else None
-    options: dict[str, Any] = {"id_column": arguments.id_column} if arguments.id_column else {}
+    options = {key: value for key, value in (("id_column", arguments.id_column), ("units", units)) if value}
     records = read_objects(estimator, arguments.table, surveys, **options)
     if arguments.id is not None:
         records = records.sel(arguments.id)
-    prior = read_mapping(Path(arguments.prior)) if arguments.prior else None
-    columns = query(estimator, records, arguments.draws, given, prior, arguments.seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="effective sample size")  # the flags say it
+        columns = query(estimator, records, arguments.draws, given, prior, arguments.seed)
     if arguments.out:
-        write_table(arguments.out, columns)
-        flagged = int((columns["flag"] != "").sum())
-        print(f"{len(records)} objects, {flagged} without data (answered by the prior): {arguments.out}")
+        write_table(arguments.out, columns, summary_units(estimator))
+        flags = [str(flag).split("+") for flag in columns["flag"]]
+        unseen, weak = sum(NO_DATA in flag for flag in flags), sum(bool({LOW_ESS, OUTSIDE_PRIOR} & set(flag)) for flag in flags)
+        weakly = f", {weak} with few effective draws (see flag)" if weak else ""
+        print(f"{len(records)} objects, {unseen} without data (answered by the prior){weakly}: {arguments.out}")
     else:
         _print_summaries(columns, [n for n in (*estimator.parameter_names, *estimator.derived)], estimator)
 
@@ -171,9 +230,22 @@ def _print_summaries(columns: dict[str, Any], names: list[str], estimator: Any, 
         console.print(f"... and {len(columns['id']) - rows} more: write all of them with --out FILE")
 
 
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Arguments; overrides of a config may also stand after the options."""
+    parser = _parser()
+    arguments, left = parser.parse_known_args(argv)
+    takes_overrides = hasattr(arguments, "overrides")
+    refused = [item for item in left if not takes_overrides or item.startswith("-") or "=" not in item]
+    if refused:
+        parser.error(f"unrecognized arguments: {' '.join(refused)}")
+    if takes_overrides:
+        arguments.overrides = [*arguments.overrides, *left]
+    return arguments
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parse(argv)
     commands = {"simulate": _simulate, "train": _train, "evaluate": _evaluate, "query": _query}
     try:
         if arguments.command == "list":
@@ -184,11 +256,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"sbi-da: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except OSError as error:
+        from sbi_da.records.columns import one_line, remedy
+
         where = f"{error.filename}: " if error.filename else ""
-        print(f"sbi-da: {where}{error.strerror or error}: free space or choose another place", file=sys.stderr)
+        print(f"sbi-da: {where}{one_line(error.strerror or str(error))}{remedy(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("sbi-da: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        goes_on = "the same command goes on from the last finished epoch"
+        print(f"sbi-da: interrupted; {goes_on if arguments.command == 'train' else 'nothing was written'}", file=sys.stderr)
         return 1
     return 0
 

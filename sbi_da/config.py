@@ -186,7 +186,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"]
+        message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             message = f"no such key{_nearest(first['loc'])}"
         raise ConfigError(f"config {name}: {where}: {message}") from error

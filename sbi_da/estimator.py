@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -58,6 +58,14 @@ class NetworkConfig(BaseModel):
     transforms: int = Field(5, ge=1)
     bins: int = Field(12, ge=2)
     hidden: tuple[int, ...] = (128, 128)
+
+    @model_validator(mode="after")
+    def _check(self) -> "NetworkConfig":
+        if self.width % self.heads:
+            raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
+        if not self.hidden or min(self.hidden) < 1:
+            raise ValueError(f"hidden must be one or more widths of at least 1, not {list(self.hidden)}")
+        return self
 
 
 class SimulatorSpec(BaseModel):

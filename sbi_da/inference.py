@@ -1,19 +1,28 @@
-"""Answers for tables of objects: posterior summaries with the surveys used and a flag where there is nothing to go by."""
+"""Answers for tables of objects: posterior summaries with the surveys used and a flag where they must not be trusted."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sbi_da.errors import UnknownNameError
+from sbi_da.errors import ConfigError, SbiDaError, UnknownNameError
 from sbi_da.estimator import Estimator
 from sbi_da.records import Records, read_table
 
-__all__ = ["NO_DATA", "query", "read_objects"]
+__all__ = ["LOW_ESS", "NO_DATA", "OUTSIDE_PRIOR", "query", "read_objects", "summarise", "summary_units"]
 
 NO_DATA = "no_data"
 """Flag of an object none of whose measurements could be used: its posterior is the prior."""
+LOW_ESS = "low_ess"
+"""Flag of an object for which few draws carry the weight of the condition or of the prior asked for."""
+OUTSIDE_PRIOR = "outside_prior"
+"""Flag of an object none of whose draws has any weight: its summaries are NaN."""
+CHUNK = 2000
+"""Objects sampled at a time; fewer when more than 1,000 draws are wanted."""
+QUANTILES = (0.05, 0.16, 0.5, 0.84, 0.95)
+STATISTICS = ("mean", "sd", *(f"q{round(100 * q):02d}" for q in QUANTILES))
 
 
 def read_objects(
@@ -24,17 +33,26 @@ def read_objects(
     Args:
         estimator: knows its surveys.
         path: a table, or a folder of records.
-        surveys: use only these.
-        options: passed to :func:`sbi_da.records.read_table`.
+        surveys: read only these; of the others a table's columns of identifiers are still used.
+        options: passed to :func:`sbi_da.records.read_table`; records take none.
+
+    Raises:
+        UnknownNameError: a survey that the estimator, or the records, do not have.
+        ConfigError: an option that applies to tables only.
     """
     for name in surveys or ():
         if name not in estimator.surveys:
             raise UnknownNameError("survey", name, estimator.surveys, "which this estimator was trained with")
     if Path(path).is_dir() or Path(path).suffix == ".zarr":
+        given = [f"{key} (--{key.removesuffix('s') if key == 'units' else key.replace('_', '-')})" for key in options]
+        if given:
+            raise ConfigError(f"{path}: {', '.join(given)} applies to tables only, and these are saved records: leave it out")
         records = Records.open(path)
-    else:
-        records = read_table(path, estimator.layout.surveys, required=tuple(surveys or ()), **options)
-    return records.select([s for s in records.surveys if s in surveys]) if surveys else records
+        for name in surveys or ():
+            if name not in records.surveys:
+                raise UnknownNameError("survey", name, records.surveys, f"in the records {path}")
+        return records.select([s for s in records.surveys if s in surveys]) if surveys else records
+    return read_table(path, estimator.layout.surveys, required=tuple(surveys or ()), only=surveys, **options)
 
 
 def query(
@@ -45,7 +63,7 @@ def query(
     prior: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Summaries of the posteriors of ``records`` as columns.
+    """Summaries of the posteriors of ``records`` as columns, sampled in chunks of objects.
 
     Args:
         estimator: who answers.
@@ -56,24 +74,77 @@ def query(
         seed: of the draws.
 
     Returns:
-        ``id``; ``surveys`` (those with a measurement, joined by ``+``); ``flag`` (empty, or :data:`NO_DATA`); and for every
+        ``id``; ``surveys`` (those with a measurement, joined by ``+``); ``flag`` (empty, or :data:`NO_DATA`, :data:`LOW_ESS`,
+        :data:`OUTSIDE_PRIOR`, joined by ``+``); with ``given`` or ``prior`` the effective sample size ``ess``; and for every
         parameter and derived quantity its mean, standard deviation and 5, 16, 50, 84, 95 % quantiles as ``<name>_mean``, ``<name>_sd``,
         ``<name>_q05`` ... in its own unit.
     """
-    posterior = estimator(records)
-    if given:
-        posterior = posterior.given(**given)
-    if prior:
-        posterior = posterior.under(**prior)
-    summary = posterior.summary(draws, seed)
+    if draws < 1:
+        raise SbiDaError(f"draws must be at least 1, not {draws}")
+    names = [*estimator.parameter_names, *estimator.derived]
     used = records.select([s for s in records.surveys if s in estimator.surveys])
     pattern = used.pattern()
-    columns: dict[str, np.ndarray] = {
-        "id": records.ids,
-        "surveys": pattern,
-        "flag": np.where(pattern == "none", NO_DATA, ""),
-    }
-    for name in summary["parameter"].values:
-        for statistic in summary.data_vars:
-            columns[f"{name}_{statistic}"] = summary[statistic].sel(parameter=name).values
+    ess = np.full(len(records), np.nan)
+    summary = {name: np.full((len(STATISTICS), len(records)), np.nan) for name in names}
+    step = max(1, min(CHUNK, 1000 * CHUNK // draws))
+    for start in range(0, max(1, len(records)), step):
+        rows = slice(start, start + step)
+        posterior = estimator(records.isel(rows))
+        if given:
+            posterior = posterior.given(**given)
+        if prior:
+            posterior = posterior.under(**prior)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="effective sample size")  # said once, of all objects, below
+            drawn = posterior.sample(draws, seed)
+        if "effective_sample_size" in drawn:
+            ess[rows] = drawn["effective_sample_size"].values
+        for name in names:
+            summary[name][:, rows] = summarise(drawn[name].values)
+    lost, least = ess == 0, min(100, draws / 2)
+    low = (ess < least) & ~lost
+    flags = {NO_DATA: pattern == "none", LOW_ESS: low, OUTSIDE_PRIOR: lost}
+    columns: dict[str, np.ndarray] = {"id": records.ids, "surveys": pattern, "flag": _joined(flags)}
+    if given or prior:
+        columns["ess"] = ess
+        if (low | lost).any():
+            warnings.warn(
+                f"effective sample size below {least:g} for {(low | lost).sum()} of {len(records)} objects: the condition or the prior "
+                f"lies in the tail of their posteriors; see the flags {LOW_ESS} and {OUTSIDE_PRIOR}",
+                stacklevel=2,
+            )
+    for name in names:
+        for statistic, values in zip(STATISTICS, summary[name], strict=True):
+            columns[f"{name}_{statistic}"] = np.where(lost, np.nan, values)
     return columns
+
+
+def summarise(drawn: np.ndarray) -> np.ndarray:
+    """The :data:`STATISTICS` of draws of shape ``(object, draw)``, shape ``(statistic, object)``; NaN draws are left out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # one draw has no deviation, no draw has no mean
+        quantile: Any = np.nanquantile if np.isnan(drawn).any() else np.quantile
+        mean, sd = np.nanmean(drawn, axis=1), np.nanstd(drawn, axis=1, ddof=1)
+        return np.stack([mean, sd, *quantile(drawn, QUANTILES, axis=1)])
+
+
+def summary_units(estimator: Estimator) -> dict[str, str]:
+    """Units of the columns of :func:`query`, where they have one that astropy reads; logarithms (dex) have none."""
+    from astropy import units as u
+
+    found: dict[str, str] = {}
+    for name in (*estimator.parameter_names, *estimator.derived):
+        unit = estimator.parameter(name).unit
+        try:
+            parsed = u.Unit(unit)
+        except (ValueError, TypeError):
+            continue
+        if unit.strip() and "dex" not in unit and parsed != u.dimensionless_unscaled:
+            found |= {f"{name}_{statistic}": unit for statistic in STATISTICS}
+    return found
+
+
+def _joined(flags: Mapping[str, np.ndarray]) -> np.ndarray:
+    """For each object the names of its flags, joined by ``+``."""
+    rows = zip(*flags.values(), strict=True)
+    return np.array(["+".join(name for name, on in zip(flags, row, strict=True) if on) for row in rows], dtype=str)

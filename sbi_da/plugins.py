@@ -1,17 +1,22 @@
 """Finding plug-ins: built-in folders, folders named by path, and entry points of installed packages.
 
-Nothing is imported until it is asked for. A broken third-party plug-in warns and is skipped in listings;
-asked for by name it raises. The core never names a plug-in.
+Listings import no plug-in: an entry point is located by its module's spec, for which Python imports the packages that
+module lies in, but not the module itself. One that cannot be located, or whose folder lacks what makes it a plug-in, warns
+and is skipped in listings; asked for by name it raises. Surveys are never imported, only their cards are read; a simulator
+is imported when asked for by name. The core never names a plug-in.
 """
 
+import importlib
+import importlib.util
 import sys
 import warnings
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 from sbi_da.errors import SbiDaError, UnknownNameError
 
-__all__ = ["entry_point_folders", "find_folder", "list_names", "mount"]
+__all__ = ["entry_point_folders", "find_folder", "import_plugin", "list_names", "mount"]
 
 
 def mount(package_path: list[str], folder: str) -> None:
@@ -41,7 +46,7 @@ def list_names(package_path: list[str], marker: str, group: str) -> list[str]:
     for name, point in entry_point_folders(group).items():
         try:
             _module_folder(point, marker)
-        except Exception as error:  # noqa: BLE001 - third-party code may raise anything at import
+        except Exception as error:  # noqa: BLE001 - a parent package may raise anything at import
             warnings.warn(f"plug-in {name!r} of {group} is broken and skipped: {error}", stacklevel=2)
         else:
             names.add(name)
@@ -49,13 +54,16 @@ def list_names(package_path: list[str], marker: str, group: str) -> list[str]:
 
 
 def _module_folder(point: metadata.EntryPoint, marker: str) -> Path:
-    module = point.load()
-    file = getattr(module, "__file__", None)
-    if file is None:
+    if point.attr:
         raise SbiDaError(f"entry point {point.name!r} must name a package that holds the plug-in, not {point.value!r}")
-    if not (Path(file).parent / marker).is_file():
-        raise SbiDaError(f"entry point {point.name!r}: the package {point.value!r} holds no {marker}")
-    return Path(file).parent
+    spec = importlib.util.find_spec(point.module)
+    if spec is None:
+        raise SbiDaError(f"entry point {point.name!r}: there is no package {point.value!r}")
+    folders = list(spec.submodule_search_locations or ()) or [str(Path(spec.origin or "").parent)]
+    for folder in map(Path, folders):
+        if (folder / marker).is_file():
+            return folder
+    raise SbiDaError(f"entry point {point.name!r}: the package {point.value!r} holds no {marker}")
 
 
 def find_folder(name: str, package_path: list[str], marker: str, group: str, kind: str) -> Path:
@@ -80,10 +88,31 @@ def find_folder(name: str, package_path: list[str], marker: str, group: str, kin
     raise UnknownNameError(kind, name, known, f"or give the path of a folder that holds {marker}")
 
 
-def module_from_folder(folder: Path, prefix: str) -> object:
-    """Import the package in ``folder`` (its ``__init__.py``) under a name of its own."""
-    import importlib.util
+def import_plugin(name: str, package: str, package_path: list[str], marker: str, group: str, kind: str) -> ModuleType:
+    """Import the plug-in ``name``: each is one module, whichever way it is asked for.
 
+    A built-in folder is imported as part of ``package``, an entry point as the module it names, a folder named by its path
+    under a name of its own.
+
+    Raises:
+        UnknownNameError: nothing answers to ``name``.
+        SbiDaError: an entry point that cannot be imported.
+    """
+    folder = find_folder(name, package_path, marker, group, kind)
+    if folder.resolve().parent in [Path(root).resolve() for root in package_path]:
+        return importlib.import_module(f"{package}.{folder.name}")
+    points = entry_point_folders(group)
+    if name in points:
+        try:
+            return importlib.import_module(points[name].module)
+        except Exception as error:
+            message = " ".join(str(error).split())
+            raise SbiDaError(f"{kind} {name!r} cannot be loaded from {points[name].value!r}: {message}") from error
+    return module_from_folder(folder, package.replace(".", "_"))
+
+
+def module_from_folder(folder: Path, prefix: str) -> ModuleType:
+    """Import the package in ``folder`` (its ``__init__.py``) under a name of its own."""
     name = f"{prefix}.{folder.name}"
     if name in sys.modules and Path(sys.modules[name].__file__ or "").parent == folder:
         return sys.modules[name]

@@ -1,5 +1,6 @@
 """The command line as a person meets it: what it prints, its exit status, and what it leaves behind."""
 
+import errno
 import json
 import os
 import resource
@@ -10,9 +11,12 @@ import sys
 import numpy as np
 import pytest
 
+from sbi_da import inference
 from sbi_da.cli import main
 from sbi_da.estimator import Estimator
+from sbi_da.inference import query, summary_units
 from sbi_da.records import Records, read_table, write_table
+from sbi_da.records.columns import open_source
 from sbi_da.runs import build
 
 TINY = ["training.epochs=1", "training.steps_per_epoch=2", "training.batch=32", "training.validation=64"]
@@ -109,8 +113,178 @@ def test_bad_names(capsys, tmp_path, toy_run, table):
     assert "nosuch" in fails(capsys, "query", toy_run, table, "--id-column", "nosuch")
     assert "NAME=NUMBER" in fails(capsys, "query", toy_run, table, "--given", "theta_1=red")
     assert "theta_9" in fails(capsys, "query", toy_run, table, "--given", "theta_9=1")
-    assert "draws" in fails(capsys, "query", toy_run, table, "--draws", "0")
-    assert "--n" in fails(capsys, "simulate", "toy", "--out", tmp_path / "x.zarr", "--n", "0")
+
+
+def misused(capsys, *argv) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(list(map(str, argv)))
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_numbers_out_of_range_and_stray_arguments_are_usage_errors(capsys, tmp_path, toy_run, table):
+    for option, value in (("--draws", "0"), ("--draws", "many"), ("--seed", "-1")):
+        assert f"argument {option}" in misused(capsys, "query", toy_run, table, option, value)
+        assert f"argument {option}" in misused(capsys, "evaluate", toy_run, "x.zarr", "--out", tmp_path / "e", option, value)
+    for option, value in (("--n", "0"), ("--seed", "-1")):
+        assert f"argument {option}" in misused(capsys, "simulate", "toy", "--out", tmp_path / "x.zarr", option, value)
+    assert "unrecognized arguments: stray" in misused(capsys, "simulate", "toy", "--out", tmp_path / "x.zarr", "stray")
+    assert "unrecognized" in misused(capsys, "simulate", "toy", "--out", tmp_path / "x.zarr", "--a=1")
+    assert "unrecognized" in misused(capsys, "query", toy_run, table, "--draws", "5", "seed=1")
+
+
+def test_overrides_may_follow_the_options(tmp_path, capsys):
+    assert main(["simulate", "toy", "--out", str(tmp_path / "a.zarr"), "--n", "20", "seed=7", "simulator.options.noise=1.0"]) == 0
+    assert Records.open(tmp_path / "a.zarr").attrs["seed"] == 7
+    assert "training.epochs" in fails(capsys, "train", "toy", "seed=1", "--out", tmp_path / "r", "training.epochs=0")
+
+
+def test_bad_configs_are_refused_in_one_line(capsys, tmp_path):
+    cases = {
+        "width (50) must be a multiple of heads (4)": ["network.width=50", "network.heads=4"],
+        "channel 'G'": ["surveys=[gaia]"],
+        "noise: ": ["simulator.options.noise=-1"],
+        "one weight for each law": ["missing={kind: mixed, laws: [], weights: []}"],
+    }
+    for message, overrides in cases.items():
+        assert message in fails(capsys, "simulate", "toy", *overrides, "--n", "5", "--out", tmp_path / "x.zarr")
+    assert not (tmp_path / "x.zarr").exists()
+
+
+def test_places_are_checked_before_any_work(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "unknown table format '.xyz'" in fails(capsys, "query", "nothing", "nothing.csv", "--out", "o.xyz")
+    assert "exists already" in fails(capsys, "evaluate", "nothing", "nothing.zarr", "--out", ".")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("keep")
+    for place in ("notes", "notes/..", "notes/a.txt", "/"):
+        assert "exists already" in fails(capsys, "evaluate", "nothing", "nothing.zarr", "--out", place)
+
+
+def test_failed_writes_say_what_helps(capsys, tmp_path, monkeypatch):
+    from sbi_da import cli
+
+    def stop(error):
+        def command(_):
+            raise error
+
+        return command
+
+    for code, words in ((errno.ENOSPC, ": free space or choose another place"), (errno.EACCES, ": choose another place"), (errno.EIO, "")):
+        monkeypatch.setattr(cli, "_train", stop(OSError(code, os.strerror(code), "some/file")))
+        assert fails(capsys, "train", "toy", "--out", tmp_path) == f"sbi-da: some/file: {os.strerror(code)}{words}\n"
+    for name in ("train", "simulate"):
+        monkeypatch.setattr(cli, f"_{name}", stop(KeyboardInterrupt()))
+        assert main([name, "toy", "--out", str(tmp_path / "r")]) == 1
+        assert ("goes on" if name == "train" else "nothing was written") in capsys.readouterr().err
+
+
+def test_a_prior_must_hold_laws(capsys, tmp_path, toy_run, table):
+    (tmp_path / "prior.yaml").write_text("theta_1: 3\n")
+    assert "theta_1: must be a law" in fails(capsys, "query", toy_run, table, "--prior", tmp_path / "prior.yaml")
+
+
+def test_a_broken_card_is_skipped_in_the_list(capsys, tmp_path, monkeypatch):
+    import sbi_da.surveys
+
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "card.yaml").write_text("name: [")
+    monkeypatch.setattr(sbi_da.surveys, "__path__", [*sbi_da.surveys.__path__, str(tmp_path)])
+    assert main(["list", "surveys"]) == 0
+    captured = capsys.readouterr()
+    assert "  gaia" in captured.out and captured.err.startswith("sbi-da: survey 'broken' is broken") and captured.err.count("\n") == 1
+
+
+def test_only_the_surveys_asked_for_are_read(toy_run, table, capsys):
+    lines = [line.split(",") for line in table.read_text().splitlines()]
+    column = lines[0].index("modality_a_0_error")
+    for line in lines[1:]:
+        line[column] = "-1"
+    spoilt = table.with_name("spoilt.csv")
+    spoilt.write_text("\n".join(map(",".join, lines)))
+    options = ["--draws", "20", "--surveys", "modality_b"]
+    assert main(["query", str(toy_run), str(spoilt), *options, "--out", str(table.with_name("b.csv"))]) == 0
+    assert main(["query", str(toy_run), str(table), *options, "--out", str(table.with_name("c.csv"))]) == 0
+    assert table.with_name("b.csv").read_text() == table.with_name("c.csv").read_text()
+
+
+def test_records_take_no_options_of_tables(toy_run, tmp_path, capsys):
+    from sbi_da.config import load_config
+    from sbi_da.runs import build as make
+    from sbi_da.simulation import simulate
+
+    simulator, surveys, _ = make(load_config("toy"))
+    simulate(simulator, surveys[:2], 5).save(tmp_path / "two.zarr")
+    assert "--id-column" in fails(capsys, "query", toy_run, tmp_path / "two.zarr", "--id-column", "name")
+    assert "--unit)" in fails(capsys, "query", toy_run, tmp_path / "two.zarr", "--unit", "a=mag")
+    assert "modality_c" in fails(capsys, "query", toy_run, tmp_path / "two.zarr", "--surveys", "modality_c")
+
+
+def test_units_on_the_command_line(toy_run, table, capsys):
+    assert "no column 'nosuch'" in fails(capsys, "query", toy_run, table, "--unit", "nosuch=mag")
+    assert "COLUMN=UNIT" in fails(capsys, "query", toy_run, table, "--unit", "modality_a_0")
+    assert "unknown unit 'quux'" in fails(capsys, "query", toy_run, table, "--unit", "modality_a_0=quux")
+    assert main(["query", str(toy_run), str(table), "--unit", "modality_a_0= ", "--draws", "5"]) == 0
+
+
+def test_results_carry_units(toy_run, toy_records, tmp_path):
+    from dataclasses import replace
+
+    estimator = Estimator.load(toy_run)
+    for name, unit in (("theta_1", "pc"), ("theta_2", "dex(yr)")):
+        estimator.parameters_info[name] = replace(estimator.parameters_info[name], unit=unit)
+    units = summary_units(estimator)
+    assert units["theta_1_q50"] == "pc" and len(units) == 7
+    for suffix in (".fits", ".ecsv", ".vot"):
+        path = write_table(tmp_path / f"a{suffix}", query(estimator, toy_records, 10), units)
+        source = open_source(path)
+        assert source.column("theta_1_mean").unit == "pc" and source.column("theta_2_mean").unit is None
+
+
+def test_chunks_do_not_change_an_answer(toy_run, toy_records, monkeypatch):
+    estimator = Estimator.load(toy_run)
+    prior = {"theta_1": {"kind": "normal", "mean": 0.5, "sd": 0.8, "low": -8, "high": 8}}
+    whole = query(estimator, toy_records, 200), query(estimator, toy_records, 200, prior=prior)
+    monkeypatch.setattr(inference, "CHUNK", 10)
+    parts = query(estimator, toy_records, 200), query(estimator, toy_records, 200, prior=prior)
+    for a, b in zip(whole, parts, strict=True):
+        assert list(a) == list(b)
+        for name, values in a.items():
+            if values.dtype.kind == "f":
+                np.testing.assert_allclose(values, b[name], rtol=1e-4, atol=1e-4)
+            else:
+                assert (values == b[name]).all()
+    assert "ess" not in whole[0] and (whole[1]["ess"] > 0).all()
+    summary = estimator(toy_records).summary(200)
+    for statistic in summary.data_vars:
+        np.testing.assert_allclose(whole[0][f"theta_2_{statistic}"], summary[statistic].sel(parameter="theta_2"), rtol=1e-9)
+
+
+def test_few_effective_draws_are_flagged(toy_run, toy_records, table, tmp_path, capsys):
+    estimator = Estimator.load(toy_run)
+    far = {"theta_1": {"kind": "uniform", "low": 7.9, "high": 8.0}}
+    with pytest.warns(UserWarning, match="effective sample size") as caught:
+        columns = query(estimator, toy_records, 50, prior=far)
+    assert len(caught) == 1
+    lost = columns["ess"] == 0
+    assert lost.any() and np.isnan(columns["theta_2_q50"][lost]).all()
+    assert all("outside_prior" in flag and "low_ess" not in flag for flag in columns["flag"][lost])
+    assert all(("low_ess" in flag) == (ess < 25) for flag, ess in zip(columns["flag"][~lost], columns["ess"][~lost], strict=True))
+    (tmp_path / "far.yaml").write_text("theta_1: {kind: uniform, low: 7.9, high: 8.0}\n")
+    options = ["--prior", str(tmp_path / "far.yaml"), "--draws", "50"]
+    assert main(["query", str(toy_run), str(table), *options, "--out", str(tmp_path / "a.csv")]) == 0
+    assert "few effective draws" in capsys.readouterr().out
+
+
+def test_the_demo_skips_views_a_table_lacks():
+    import importlib.util
+    from pathlib import Path
+
+    spec = importlib.util.spec_from_file_location("demo_script", Path(__file__).parents[1] / "examples" / "demo.py")
+    demo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(demo)
+    assert list(demo.views(["gaia", "twomass", "wise"])) == ["all surveys", "Gaia + WISE", "Gaia only"]
+    assert list(demo.views(["gaia"])) == ["all surveys", "Gaia only"] and list(demo.views(["wise"])) == ["all surveys"]
 
 
 def test_bad_files(capsys, tmp_path, toy_run, table):

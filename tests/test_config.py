@@ -1,9 +1,13 @@
+import inspect
+import sys
+
 import pytest
 import yaml
 
 from sbi_da.config import Config, list_configs, load_config
-from sbi_da.errors import ConfigError, UnknownNameError
+from sbi_da.errors import ConfigError, SbiDaError, UnknownNameError
 from sbi_da.runs import build
+from sbi_da.simulators import get_simulator, list_simulators, simulator_class
 
 
 @pytest.mark.parametrize("name", list_configs())
@@ -32,7 +36,16 @@ def test_extends_merges_and_replaces_laws_of_another_kind(tmp_path):
     ("overrides", "message"),
     [(["training.epoch=3"], "did you mean 'epochs'"), (["training.epochs=many"], "training.epochs"),
      (["simulater.name=stars"], "did you mean 'simulator'"), (["epochs"], "key.sub=value"),
-     (["training.batch=-1"], "training.batch"), (["missing.kind=sometimes"], "missing")],
+     (["training.batch=-1"], "training.batch"), (["missing.kind=sometimes"], "missing"),
+     (["network.width=50", "network.heads=4"], "multiple of heads"), (["network.hidden=[]"], "hidden"),
+     (["network.hidden=[0]"], "hidden"),
+     (["missing={kind: mixed, laws: [], weights: []}"], "one weight for each law"),
+     (["missing={kind: mixed, laws: [{kind: nothing}], weights: [1, 2]}"], "one weight for each law"),
+     (["missing={kind: mixed, laws: [{kind: nothing}], weights: [-1]}"], "weights must be"),
+     (["missing={kind: empirical, rows: ['10', '1'], counts: [1, 1]}"], "rows must be"),
+     (["missing={kind: empirical, rows: ['12'], counts: [1]}"], "rows must be"),
+     (["missing={kind: empirical, rows: ['10'], counts: [-1]}"], "counts must be"),
+     (["missing={kind: empirical, rows: ['10'], counts: [0]}"], "counts must be")],
 )
 def test_bad_keys_are_named_on_one_line(overrides, message):
     with pytest.raises(ConfigError, match=message) as error:
@@ -51,6 +64,60 @@ def test_unknown_names_list_the_known(tmp_path):
         build(load_config("toy", ["parameters=[theta_9]"]))
     with pytest.raises(UnknownNameError, match="gaia"):
         build(load_config("toy", ["surveys=[gaja]"]))
+
+
+PLUGIN = """
+from __future__ import annotations
+from pydantic import BaseModel, Field
+from sbi_da.simulators import Simulator
+
+class Positive(BaseModel):
+    size: float = Field(gt=0)
+
+class Mine(Simulator):
+    prior = None
+    def at(self, theta, rng): ...
+    def __init__(self, size: float = 1.0, OPTIONS) -> None:
+        self.size = Positive(size=size).size
+
+SIMULATOR = Mine
+"""
+
+
+def test_options_of_plug_ins(tmp_path):
+    for name, options in (("late", "name: str | None = None"), ("loose", "**rest: float"), ("many", "*rest: float")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(PLUGIN.replace("OPTIONS", options))
+    assert get_simulator(str(tmp_path / "late"), size="2", name="x").size == 2.0
+    with pytest.raises(ConfigError, match="name: .*options are size, name"):
+        get_simulator(str(tmp_path / "late"), name=3)
+    with pytest.raises(ConfigError, match="late': size: .*greater than 0"):
+        get_simulator(str(tmp_path / "late"), size=-1)
+    for name, argument in (("loose", r"\*\*rest"), ("many", r"\*rest")):
+        with pytest.raises(SbiDaError, match=argument):
+            get_simulator(str(tmp_path / name))
+
+
+def test_a_built_in_simulator_is_one_module():
+    from sbi_da.simulators.linear_gaussian import LinearGaussian
+
+    assert simulator_class("linear_gaussian") is LinearGaussian
+    assert simulator_class(inspect.getfile(LinearGaussian).removesuffix("/__init__.py")) is LinearGaussian
+
+
+def test_an_entry_point_is_imported_under_its_own_name_and_not_when_listed(tmp_path, monkeypatch):
+    (tmp_path / "sky_maker").mkdir()
+    (tmp_path / "sky_maker" / "__init__.py").write_text(PLUGIN.replace("OPTIONS", ""))
+    info = tmp_path / "sky_maker-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sky_maker\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[sbi_da.simulators]\nmaker = sky_maker\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        assert "maker" in list_simulators() and "sky_maker" not in sys.modules
+        assert simulator_class("maker") is sys.modules["sky_maker"].Mine
+    finally:
+        sys.modules.pop("sky_maker", None)
 
 
 def test_broken_files(tmp_path):

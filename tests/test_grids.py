@@ -2,11 +2,7 @@
 
 import numpy as np
 import pytest
-
-from sbi_da.simulators import get_simulator
-
-get_simulator("stars")  # loads the plug-in folder under its own name
-from sbi_da_simulators.stars import checks  # noqa: E402
+from sbi_da.simulators.stars import checks
 
 ATMOSPHERES = ("mist_bc", "bt_settl", "phoenix", "kurucz", "ck04")
 ISOCHRONES = ("mist", "parsec", "bhac15")

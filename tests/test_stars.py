@@ -51,7 +51,7 @@ def test_the_sun(name, tolerance):
 @pytest.mark.parametrize("name", ["mist", "parsec", "bhac15"])
 def test_interpolation_reproduces_nodes(name, rng):
     isochrones = get_simulator("stars", isochrones=name).isochrones
-    from sbi_da_simulators.stars.checks import read_grid
+    from sbi_da.simulators.stars.checks import read_grid
 
     grid = read_grid(f"isochrones_{name}")
     f, a = rng.integers(len(isochrones.feh), size=400), rng.integers(len(isochrones.log_age), size=400)

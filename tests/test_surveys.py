@@ -154,7 +154,7 @@ def test_a_card_is_all_a_new_survey_needs(tmp_path):
 def installed(tmp_path, monkeypatch):
     """A third-party package with an entry point, as pip would leave it; returns a function that installs one."""
 
-    def install(package, entry, card=CARD, code=""):
+    def install(package, entry, card=CARD, code="", module=None):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text(code)
         if card:
@@ -162,7 +162,7 @@ def installed(tmp_path, monkeypatch):
         info = tmp_path / f"{package}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[sbi_da.surveys]\n{entry} = {package}\n")
+        (info / "entry_points.txt").write_text(f"[sbi_da.surveys]\n{entry} = {module or package}\n")
         monkeypatch.syspath_prepend(str(tmp_path))
         monkeypatch.delitem(sys.modules, package, raising=False)
 
@@ -177,8 +177,14 @@ def test_entry_point(installed):
     assert get_survey("skymapper").channel_names == ["v"]
 
 
+def test_an_entry_point_is_not_imported(installed):
+    installed("broken_sky", "skymapper", code="raise RuntimeError('no sky today')")
+    assert "skymapper" in list_surveys()
+    assert get_survey("skymapper").channel_names == ["v"] and "broken_sky" not in sys.modules
+
+
 def test_broken_entry_point_warns_and_is_skipped(installed):
-    installed("broken_sky", "broken", code="raise RuntimeError('no sky today')")
+    installed("broken_sky", "broken", code="raise RuntimeError('no sky today')", module="broken_sky.card")
     with pytest.warns(UserWarning, match="broken.*skipped.*no sky today"):
         names = list_surveys()
     assert "broken" not in names and "gaia" in names

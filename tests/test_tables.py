@@ -166,7 +166,7 @@ def test_units_that_do_not_fit(tmp_path):
     refused(table, "'j_m'", "Jy", "Vega", "zero point", units={"j_m": "Jy", "j_msigcom": "Jy"})
     refused(table, "'j_m'", "mag(AB)", "Vega", units={"j_m": "mag(AB)"})
     refused(table, "'j_m'", "unit s ", "mag", units={"j_m": "s"})
-    refused(table, "'j_m'", "unknown unit 'quux'", "units=", units={"j_m": "quux"})
+    refused(table, "'j_m'", "unknown unit 'quux'", "units=", "--unit", units={"j_m": "quux"})
     refused(table, "'k_m'", "j_m", units={"k_m": "mag"})
     gaia = {"parallax": np.array([1.0]), "parallax_error": np.array([0.1])}
     refused(gaia, "'parallax'", "pc", "mas", units={"parallax": "pc"})
@@ -184,6 +184,8 @@ def test_a_survey_without_columns_is_not_there_unless_required():
     refused(table, "'wise'", "w1mpro", "phot_g_mean_mag", required=["gaia", "wise"])
     with pytest.raises(UnknownNameError, match="known are"):
         read_table(table, SURVEYS, required=["wize"])
+    part = read_table({**columns(), "phot_g_mean_mag_error": -np.ones(6)}, SURVEYS, only=["wise"])
+    assert part.surveys == ["wise"] and (part.ids == IDS).all()
     refused({"x": np.array([1.0])}, "no column of any survey", "phot_g_mean_mag", "j_m", "has x")
 
 
@@ -266,8 +268,15 @@ def test_identifiers(tmp_path):
     table["source_id"] = np.arange(6.0)
     assert read_table(table, SURVEYS).ids.dtype.kind == "i"
     table["source_id"] = np.ma.MaskedArray(np.arange(6), mask=[0, 0, 1, 0, 0, 0])
-    refused(table, "'source_id'", "nulls", "row 2")
-    refused(write_table(tmp_path / "null.parquet", table), "'source_id'", "nulls", "row 2")
+    for where in (table, write_table(tmp_path / "null.parquet", table)):
+        refused(where, "'source_id'", "nulls", "row 2", id_column="source_id")
+        with pytest.warns(UserWarning, match="'source_id' .1 nulls.*row numbers") as caught:
+            assert read_table(where, SURVEYS).ids.tolist() == list(range(6))
+        assert len(caught) == 1
+    table["objID"] = np.arange(10, 16)
+    with pytest.warns(UserWarning, match="column 'objID' serves"):
+        assert read_table(table, SURVEYS).ids.tolist() == list(range(10, 16))
+    del table["objID"]
     del table["source_id"]
     assert read_table(table, SURVEYS).ids.tolist() == list(range(6))
     assert read_table(table, SURVEYS, start=2, stop=5).ids.tolist() == [2, 3, 4]
@@ -383,7 +392,7 @@ def test_writing_is_whole_or_not_at_all(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(TableError, match="cannot be written") as caught:
         write_table(tmp_path / "file" / "a.csv", {"x": np.ones(2)})
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and "free space" not in str(caught.value)
     path = write_table(tmp_path / "a.parquet", {"x": np.ones(2)})
     before = path.read_bytes()
 
@@ -392,7 +401,7 @@ def test_writing_is_whole_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     for suffix in (".parquet", ".csv", ".fits"):
-        with pytest.raises(TableError, match="No space left"):
+        with pytest.raises(TableError, match="No space left.*: free space or choose"):
             write_table(tmp_path / f"a{suffix}", {"x": np.zeros(5)})
     assert path.read_bytes() == before
     assert sorted(p.name for p in Path(tmp_path).iterdir()) == ["a.parquet", "file"]

@@ -4,6 +4,7 @@ A column is a one-dimensional array with a mask and the unit its file states. In
 identifier never passes through a float.
 """
 
+import errno
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 
 from sbi_da.errors import TableError
 
-__all__ = ["FORMATS", "Column", "TableLike", "TableSource", "astropy_format", "one_line", "open_source"]
+__all__ = ["FORMATS", "Column", "TableLike", "TableSource", "astropy_format", "one_line", "open_source", "remedy"]
 
 FORMATS = {
     ".parquet": "parquet", ".pq": "parquet", ".fits": "fits", ".fit": "fits", ".ecsv": "ascii.ecsv",
@@ -28,6 +29,19 @@ def one_line(error: BaseException | str) -> str:
     """A message without line breaks and unprintable characters."""
     text = "".join(c if c.isprintable() else " " for c in str(error))
     return " ".join(text.split()) or type(error).__name__
+
+
+def remedy(error: BaseException) -> str:
+    """What to do about a failed write, with a colon before it; empty where the message says all there is to say."""
+    cause: BaseException | None = error
+    while cause is not None:
+        code = getattr(cause, "errno", None)
+        if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return ": free space or choose another place"
+        if code in (errno.EROFS, errno.EACCES):
+            return ": choose another place"
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,11 @@ __all__ = [
 ]
 
 
+def _check_weights(weights: list[float], name: str) -> None:
+    if not all(np.isfinite(w) and w >= 0 for w in weights) or sum(weights) <= 0:
+        raise ValueError(f"{name} must be finite, not negative, and not all zero")
+
+
 class MissingLaw(BaseModel):
     """Base of all laws."""
 
@@ -83,6 +88,10 @@ class EmpiricalMissing(MissingLaw):
     def _one_of_both(self) -> "EmpiricalMissing":
         if bool(self.rows) == bool(self.table) or len(self.rows) != len(self.counts):
             raise ValueError("give either table, or rows and counts of equal length")
+        if len({len(row) for row in self.rows}) > 1 or any(not row or set(row) - {"0", "1"} for row in self.rows):
+            raise ValueError("rows must be strings of 0 and 1, all of one length")
+        if self.rows:
+            _check_weights(self.counts, "counts")
         return self
 
     @classmethod
@@ -123,6 +132,13 @@ class MixedMissing(MissingLaw):
     kind: Literal["mixed"] = "mixed"
     laws: "list[AnyMissing]"
     weights: list[float]
+
+    @model_validator(mode="after")
+    def _one_weight_each(self) -> "MixedMissing":
+        if not self.laws or len(self.laws) != len(self.weights):
+            raise ValueError(f"give one weight for each law, not {len(self.weights)} weights for {len(self.laws)} laws")
+        _check_weights(self.weights, "weights")
+        return self
 
     def keep(self, state: np.ndarray, survey: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # noqa: D102
         p = np.array(self.weights) / np.sum(self.weights)

@@ -13,7 +13,7 @@ import numpy as np
 
 from sbi_da.errors import TableError, UnknownNameError
 from sbi_da.records.channels import find_columns, match, numbers, read_channel, refuse_rows
-from sbi_da.records.columns import Column, TableLike, TableSource, astropy_format, one_line, open_source
+from sbi_da.records.columns import Column, TableLike, TableSource, astropy_format, one_line, open_source, remedy
 from sbi_da.records.records import ABSENT, Measurements, Records
 from sbi_da.surveys.card import Survey
 
@@ -31,6 +31,7 @@ def read_table(
     parameters: Mapping[str, tuple[str, str | None]] | None = None,
     units: Mapping[str, str] | None = None,
     required: Sequence[str] = (),
+    only: Sequence[str] | None = None,
     start: int = 0,
     stop: int | None = None,
 ) -> Records:
@@ -48,6 +49,7 @@ def read_table(
         parameters: labels: name to (column, error column or None), taken in the parameter's own unit.
         units: column to unit, in place of what the file states; without either, the channel's unit.
         required: names of surveys without which the table is refused.
+        only: names of the surveys whose measurements are read; the others serve to find identifiers. All if None.
         start: first row.
         stop: end of the rows (not included).
 
@@ -61,6 +63,8 @@ def read_table(
             raise TableError(f"{source.title}: no column {name!r}; it has {_some(source.names)}")
     measurements, unused = {}, []
     for survey in surveys:
+        if only is not None and survey.name not in only:
+            continue
         found = {c.name: pair for c in survey.channels if (pair := find_columns(source, c))}
         if found:
             measurements[survey.name] = (survey, found)
@@ -155,11 +159,8 @@ def _identifiers(source: TableSource, surveys: Sequence[Survey], id_column: str 
     if id_column == ROW_NUMBER:
         return np.arange(start, start + len(source))
     if id_column is None:
-        for survey in surveys:
-            id_column = match(source.names, survey.id_columns, survey.id_columns[:1], source.title)
-            if id_column is not None:
-                break
-        else:
+        id_column = _find_identifiers(source, surveys)
+        if id_column is None:
             return np.arange(start, start + len(source))
     ids = _labels(source, id_column, start)
     unique, first, counts = np.unique(ids, return_index=True, return_counts=True)
@@ -173,6 +174,27 @@ def _identifiers(source: TableSource, surveys: Sequence[Survey], id_column: str 
             f"({ROW_NUMBER!r} for row numbers)"
         )
     return ids
+
+
+def _find_identifiers(source: TableSource, surveys: Sequence[Survey]) -> str | None:
+    """The first identifier column without nulls; None for row numbers."""
+    names: dict[str | None, None] = {}
+    for survey in surveys:
+        names[match(source.names, survey.id_columns, survey.id_columns[:1], source.title)] = None
+        names |= dict.fromkeys(name for name in survey.id_columns if name in source.names)
+    empty, chosen = [], None
+    for name in names:
+        if name is None:
+            continue
+        nulls = int(_null(source.column(name)).sum())
+        if not nulls:
+            chosen = name
+            break
+        empty.append(f"{name!r} ({nulls} nulls)")
+    if empty:
+        instead = "row numbers serve" if chosen is None else f"column {chosen!r} serves"
+        warnings.warn(f"{source.title}: column {', '.join(empty)} cannot identify every row: {instead} instead", stacklevel=4)
+    return chosen
 
 
 def write_table(path: str | Path, columns: Mapping[str, np.ndarray], units: Mapping[str, str] | None = None) -> Path:
@@ -208,7 +230,7 @@ def write_table(path: str | Path, columns: Mapping[str, np.ndarray], units: Mapp
         if partial.parent.is_dir():
             partial.unlink(missing_ok=True)
         if isinstance(error, Exception):
-            raise TableError(f"{path}: cannot be written ({one_line(error)}): free space or choose another place") from error
+            raise TableError(f"{path}: cannot be written ({one_line(error)}){remedy(error)}") from error
         raise
     return path
 

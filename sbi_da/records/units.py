@@ -23,6 +23,7 @@ SPELLINGS = {
     "AB mag": "mag(AB)", "mag_AB": "mag(AB)", "AB": "mag(AB)", "milliarcsec": "mas", "Angle[mas]": "mas",
     "microarcsec": "uas", "microJy": "uJy", "nanoJy": "nJy", "milliJy": "mJy", "nanomaggies": "nmgy", "maggies": "mgy",
 }  # fmt: skip
+STATE_IT = "state it with units={column: unit}, on the command line --unit COLUMN=UNIT"
 BLANK = {"", "-", "--", "---", "none", "null", "unitless"}
 
 
@@ -42,7 +43,7 @@ def parse_unit(text: str | None, where: str) -> Any:
     except (ValueError, TypeError) as error:
         raise TableError(
             f"{where}: unknown unit {text!r}; give one astropy knows (mag, mas, arcsec, uJy, ...), "
-            "or state it with units={column: unit}"
+            f"or {STATE_IT}"
         ) from error
 
 
@@ -89,7 +90,7 @@ def convert(
         if _kind(of_error, target) not in ("linear", "ab"):
             raise TableError(
                 f"{where[1]}: unit {of_error} while {where[0].split(': ')[-1]} has none; "
-                "state both with units={column: unit}"
+                f"{STATE_IT.replace(' it ', ' both ')}"
             )
         of_value = target
     of_error = of_value if of_error is None else of_error

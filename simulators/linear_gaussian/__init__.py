@@ -6,10 +6,13 @@ Given a set S of modalities the posterior is Gaussian with precision :math:`I + 
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from sbi_da.distributions import Normal
+from sbi_da.errors import UnknownNameError
 from sbi_da.prior import Prior
 from sbi_da.simulators import Parameter, Simulator
 from sbi_da.surveys import Channel, Noise, Survey
@@ -30,7 +33,7 @@ class LinearGaussian(Simulator):
 
     parameters = tuple(Parameter(n, "", "standard normal", (-REACH, REACH), rf"$\theta_{n[-1]}$") for n in NAMES)
 
-    def __init__(self, noise: float = 0.5, seed: int = 0) -> None:
+    def __init__(self, noise: Annotated[float, Field(gt=0)] = 0.5, seed: Annotated[int, Field(ge=0)] = 0) -> None:
         self.noise = noise
         rng = np.random.default_rng(seed)
         self.matrices = {f"modality_{k}": rng.standard_normal((2, len(NAMES))) / 1.2 for k in "abcd"}
@@ -81,6 +84,9 @@ class _Views:
 
     def signal(self, channel: Channel) -> np.ndarray:
         name, _, row = channel.name.rpartition("_")
+        if name not in self._values or row not in ("0", "1"):
+            known = [f"{view}_{i}" for view in self._values for i in (0, 1)]
+            raise UnknownNameError("channel", channel.name, known, "which this toy can send")
         return self._values[name][:, int(row)]
 
 
