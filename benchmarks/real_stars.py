@@ -3,7 +3,7 @@
 ``python -m benchmarks.real_stars RUN TABLE`` reads a table such as that of Green et al. 2020 (columns ``label_teff``,
 ``label_logg``, ``label_feh`` and ``label_cov_*``), infers it with each subset of {gaia, panstarrs, twomass, wise}, and compares
 with the labels of stars of 4000-7000 K: under the training prior, and under one for field stars (constant star formation,
-little dust) by reweighting the draws. Subsets other than the full set are judged on 1,500 stars drawn at random. Labels are
+little dust) by reweighting the draws. Subsets other than the full set are judged on 1,000 stars drawn at random. Labels are
 read after the posteriors are drawn and train, stop and choose nothing. Coverage counts central intervals of the posterior
 convolved with the label's error. Intervals are 95 % bootstrap over stars.
 """
@@ -25,8 +25,8 @@ from sbi_da.records import Records
 SURVEYS = ("gaia", "panstarrs", "twomass", "wise")
 LABELS = ("teff", "logg", "feh")
 TEFF_RANGE = (4000.0, 7000.0)
-DRAWS = 200
-SUBSAMPLE = 1500
+DRAWS = 100
+SUBSAMPLE = 1000
 FIELD: dict[str, dict[str, Any]] = {
     "log_age": {"kind": "log_of_uniform", "low": 6.0, "high": 10.1},
     "av": {"kind": "exponential", "scale": 0.5, "high": 10.0},
