@@ -1,7 +1,6 @@
 """The command line. Exit status 0: done; 1: interrupted or failed; 2: bad input, one line on standard error."""
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -127,21 +126,23 @@ def _train(arguments: argparse.Namespace) -> None:
     )
 
 
-def _check_folder(path: Path, marker: str) -> Path:
-    """Where a folder of results may be written: a new or empty place, or an earlier result, which holds ``marker``."""
-    path = Path(os.path.abspath(path.expanduser()))
-    free = not path.exists() or (path / marker).is_file() or (path.is_dir() and not any(path.iterdir()))
-    if not free or path in (Path.cwd(), Path(path.anchor)):
-        raise SbiDaError(f"{path} exists already and is something else: choose another name or remove it")
+def _check_folder(path: Path, replace: Sequence[str]) -> Path:
+    """Where a folder of results may be written: a new or empty place, or an earlier result, which holds ``replace`` only."""
+    from sbi_da.atomic import refuse_occupied
+
+    path = path.expanduser().resolve()
+    if path in (Path.cwd().resolve(), Path(path.anchor)):
+        raise SbiDaError(f"{path} exists already and is something else: choose another name")
+    refuse_occupied(path, replace)
     return path
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from sbi_da.estimator import Estimator
-    from sbi_da.evaluation import evaluate, write_evaluation
+    from sbi_da.evaluation import OUTPUTS, evaluate, write_evaluation
     from sbi_da.inference import read_objects
 
-    out = _check_folder(arguments.out, "metrics.json")
+    out = _check_folder(arguments.out, OUTPUTS)
     estimator = Estimator.load(arguments.run)
     records = read_objects(estimator, arguments.data)
     metrics, figures = evaluate(estimator, records, arguments.draws, arguments.seed)
