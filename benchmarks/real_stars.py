@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.result import table, write
+from sbi_da.config import read_mapping
 from sbi_da.diagnostics import coverage_error
 from sbi_da.estimator import Estimator
 from sbi_da.inference import read_objects
@@ -27,11 +28,7 @@ LABELS = ("teff", "logg", "feh")
 TEFF_RANGE = (4000.0, 7000.0)
 DRAWS = 100
 SUBSAMPLE = 1000
-FIELD: dict[str, dict[str, Any]] = {
-    "log_age": {"kind": "log_of_uniform", "low": 6.0, "high": 10.1},
-    "av": {"kind": "exponential", "scale": 0.5, "high": 10.0},
-}
-"""Constant star-formation rate; mean A_V of 0.5 mag, a round number for sightlines of a few kiloparsecs, not fitted."""
+FIELD = read_mapping(Path(__file__).parents[1] / "examples" / "field_prior.yaml")
 PRIORS: dict[str, dict[str, Any]] = {"training": {}, "field": FIELD}
 
 

@@ -164,6 +164,15 @@ def train(config: Config, out: str | Path, progress: bool = True) -> Estimator:
     return estimator
 
 
+class _Progress(TQDMProgressBar):
+    """The bar without Lightning's version number."""
+
+    def get_metrics(self, *args: Any) -> dict[str, int | str | float | dict[str, float]]:
+        items = super().get_metrics(*args)
+        items.pop("v_num", None)
+        return items
+
+
 def _fit(
     module: TrainingModule, data: StreamModule, checkpoints: ModelCheckpoint, run: Path, config: Config,
     resume: str | None, progress: bool,
@@ -174,7 +183,7 @@ def _fit(
         LearningRateMonitor("step"),
     ]
     if progress:
-        callbacks.append(TQDMProgressBar(refresh_rate=20))
+        callbacks.append(_Progress(refresh_rate=20))
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
