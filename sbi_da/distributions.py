@@ -71,13 +71,13 @@ class Uniform(_Bounded):
 
     kind: Literal["uniform"] = "uniform"
 
-    def log_density(self, x: Array) -> Array:  # noqa: D102
+    def log_density(self, x: Array) -> Array:
         return np.zeros(np.shape(x))
 
-    def mass(self, a: Array, b: Array) -> Array:  # noqa: D102
+    def mass(self, a: Array, b: Array) -> Array:
         return np.maximum(np.subtract(b, a), 0.0)
 
-    def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:  # noqa: D102
+    def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:
         return np.where(below < above, low + below, high - above)
 
 
@@ -87,13 +87,13 @@ class LogUniform(_Bounded):
     kind: Literal["log_uniform"] = "log_uniform"
     low: float = Field(gt=0)
 
-    def log_density(self, x: Array) -> Array:  # noqa: D102
+    def log_density(self, x: Array) -> Array:
         return -np.log(x)
 
-    def mass(self, a: Array, b: Array) -> Array:  # noqa: D102
+    def mass(self, a: Array, b: Array) -> Array:
         return np.maximum(np.log(np.divide(np.maximum(b, 1e-300), a)), 0.0)
 
-    def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:  # noqa: D102
+    def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:
         return np.where(below < above, low * np.exp(below), high * np.exp(-above))
 
 
@@ -102,14 +102,14 @@ class LogOfUniform(_Bounded):
 
     kind: Literal["log_of_uniform"] = "log_of_uniform"
 
-    def log_density(self, x: Array) -> Array:  # noqa: D102
+    def log_density(self, x: Array) -> Array:
         return np.log(np.log(10.0)) + np.log(10.0) * (np.asarray(x) - self.high)
 
-    def mass(self, a: Array, b: Array) -> Array:  # noqa: D102
+    def mass(self, a: Array, b: Array) -> Array:
         width = np.maximum(np.subtract(b, a), 0.0)
         return 10 ** (np.asarray(b) - self.high) * -np.expm1(-np.log(10.0) * width)
 
-    def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:  # noqa: D102
+    def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:
         left, right = 10 ** (np.asarray(low) - self.high), 10 ** (np.asarray(high) - self.high)
         return self.high + np.log10(np.where(below < above, left + below, right - above))
 
@@ -121,15 +121,15 @@ class Normal(_Bounded):
     mean: float
     sd: float = Field(gt=0)
 
-    def log_density(self, x: Array) -> Array:  # noqa: D102
+    def log_density(self, x: Array) -> Array:
         return norm.logpdf(x, self.mean, self.sd)
 
-    def mass(self, a: Array, b: Array) -> Array:  # noqa: D102
+    def mass(self, a: Array, b: Array) -> Array:
         u, v = (np.asarray(a) - self.mean) / self.sd, (np.asarray(b) - self.mean) / self.sd
         direct = np.where(u > 0, norm.sf(u) - norm.sf(v), norm.cdf(v) - norm.cdf(u))
         return np.maximum(direct, 0.0)
 
-    def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:  # noqa: D102
+    def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:
         u, v = (np.asarray(low) - self.mean) / self.sd, (np.asarray(high) - self.mean) / self.sd
         left = norm.cdf(u) + below
         right = norm.sf(v) + above
@@ -144,14 +144,14 @@ class Exponential(_Bounded):
     low: float = 0.0
     scale: float = Field(gt=0)
 
-    def log_density(self, x: Array) -> Array:  # noqa: D102
+    def log_density(self, x: Array) -> Array:
         return -np.asarray(x) / self.scale - np.log(self.scale)
 
-    def mass(self, a: Array, b: Array) -> Array:  # noqa: D102
+    def mass(self, a: Array, b: Array) -> Array:
         width = np.maximum(np.subtract(b, a), 0.0)
         return np.exp(-np.asarray(a) / self.scale) * -np.expm1(-width / self.scale)
 
-    def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:  # noqa: D102
+    def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:
         from_below = low - self.scale * np.log1p(-np.minimum(below * np.exp(np.divide(low, self.scale)), 1 - 1e-16))
         from_above = high - self.scale * np.log1p(above * np.exp(np.divide(high, self.scale)))
         return np.where(below < above, from_below, from_above)
@@ -164,16 +164,16 @@ class VolumeDensity(_Bounded):
     low: float = Field(0.0, ge=0)
     scale: float = Field(gt=0)
 
-    def log_density(self, x: Array) -> Array:  # noqa: D102
+    def log_density(self, x: Array) -> Array:
         y = np.asarray(x) / self.scale
         with np.errstate(divide="ignore"):
             return 2 * np.log(y) - y - np.log(2 * self.scale)
 
-    def mass(self, a: Array, b: Array) -> Array:  # noqa: D102
+    def mass(self, a: Array, b: Array) -> Array:
         u, v = np.asarray(a) / self.scale, np.asarray(b) / self.scale
         return np.maximum(np.where(u > 3, gammaincc(3, u) - gammaincc(3, v), gammainc(3, v) - gammainc(3, u)), 0.0)
 
-    def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:  # noqa: D102
+    def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:
         left = gammainc(3, np.asarray(low) / self.scale) + below
         right = gammaincc(3, np.asarray(high) / self.scale) + above
         return self.scale * np.where(left < right, gammaincinv(3, np.minimum(left, 1)), gammainccinv(3, np.minimum(right, 1)))
@@ -205,12 +205,12 @@ class BrokenPowerLaw(_Bounded):
             scale[k + 1] = scale[k] * b ** (self.slopes[k + 1] - self.slopes[k])
         return edges, np.array(self.slopes), scale
 
-    def log_density(self, x: Array) -> Array:  # noqa: D102
+    def log_density(self, x: Array) -> Array:
         edges, slopes, scale = self._pieces()
         k = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, len(slopes) - 1)
         return np.log(scale[k]) - slopes[k] * np.log(x)
 
-    def mass(self, a: Array, b: Array) -> Array:  # noqa: D102
+    def mass(self, a: Array, b: Array) -> Array:
         edges, slopes, scale = self._pieces()
         total: Any = 0.0
         for k, (alpha, c) in enumerate(zip(slopes, scale, strict=True)):
@@ -219,7 +219,7 @@ class BrokenPowerLaw(_Bounded):
             total = total + c * _power_integral(u, v, alpha)
         return total
 
-    def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:  # noqa: D102
+    def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:
         up = self._walk(low, below, +1)
         down = self._walk(high, above, -1)
         return np.where(below < above, up, down)
@@ -291,17 +291,17 @@ class Tabulated(Distribution):
     def _score(self, x: Array) -> Array:
         return np.interp(x, self.x, self.z)
 
-    def log_density(self, x: Array) -> Array:  # noqa: D102
+    def log_density(self, x: Array) -> Array:
         knots, z = np.array(self.x), np.array(self.z)
         k = np.clip(np.searchsorted(knots, x, side="right") - 1, 0, len(knots) - 2)
         slope = (z[k + 1] - z[k]) / (knots[k + 1] - knots[k])
         return norm.logpdf(self._score(x)) + np.log(slope)
 
-    def mass(self, a: Array, b: Array) -> Array:  # noqa: D102
+    def mass(self, a: Array, b: Array) -> Array:
         u, v = self._score(a), self._score(b)
         return np.maximum(np.where(u > 0, norm.sf(u) - norm.sf(v), norm.cdf(v) - norm.cdf(u)), 0.0)
 
-    def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:  # noqa: D102
+    def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:
         left = norm.cdf(self._score(low)) + below
         right = norm.sf(self._score(high)) + above
         with np.errstate(divide="ignore"):
