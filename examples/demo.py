@@ -53,19 +53,21 @@ def main() -> None:
 
     print("3/3  inferring 500 real stars (Green et al. 2020)")
     stars = read_objects(estimator, arguments.table, parameters={k: (v, None) for k, v in LABELS.items()})
+    pattern = stars.pattern()
+    best = int(np.argmax([p.count("+") for p in pattern]))
     widths, errors, one = {}, {}, {}
     for name, chosen in views(stars.surveys).items():
         seen = stars if chosen is None else stars.select(chosen)
         columns = query(estimator, seen, draws=500)
         write_table(out / f"stars_{name.lower().replace(' + ', '_').replace(' ', '_')}.parquet", columns)
-        widths[name] = np.stack([columns[f"{p}_sd"] for p in SHOWN], axis=1)
+        widths[name] = np.stack([(columns[f"{p}_q84"] - columns[f"{p}_q16"]) / 2 for p in SHOWN], axis=1)
         errors[name] = columns["teff_q50"] - stars.parameters["teff"]
-        first = estimator(seen.isel(slice(0, 1))).marginal(SHOWN).sample(4000)
+        first = estimator(seen.isel([best])).marginal(SHOWN).sample(2000)
         one[name] = np.stack([first[p].values[0] for p in SHOWN], axis=1)
 
     units = {p: estimator.parameter(p).unit for p in SHOWN}
     width_figure = plots.posterior_widths(widths, SHOWN, units)
-    truth = [float(stars.parameters[p][0]) if p in LABELS else float("nan") for p in SHOWN]
+    truth = [float(stars.parameters[p][best]) if p in LABELS else float("nan") for p in SHOWN]
     corner_figure = plots.corner(one, SHOWN, units, truth)
     residual_figure = plots.residual_histogram(errors, "teff", "K")
     rows = [
@@ -73,15 +75,17 @@ def main() -> None:
          f"{np.median(errors[name]):+.0f}", f"{1.4826 * np.median(np.abs(errors[name] - np.median(errors[name]))):.0f}"]
         for name, width in widths.items()
     ]
-    headers = ["surveys", *(f"sd {p} [{units[p]}]" if units[p] else f"sd {p}" for p in SHOWN), "Teff bias [K]", "Teff scatter [K]"]
+    headers = ["surveys", *(f"± {p}" for p in SHOWN), "Teff bias", "Teff scatter"]
+    under = ["", *(units[p].split("(")[0] for p in SHOWN), "K", "K"]
     report = Report("Posteriors of 500 real stars, with fewer and fewer surveys")
     report.text(
         f"An estimator trained for {(trained - started) / 60:.1f} minutes on {config.training.simulations:,} simulated stars. The same "
         "network answers every combination of surveys; nothing is imputed. Labels are spectroscopic and were never used in training. "
-        "The simulator does not match reality exactly: residuals against the labels include that gap."
+        "The prior is one for field stars. The simulator does not match reality exactly: residuals "
+        "against the labels include that gap."
     )
-    report.table(headers, rows)
-    report.figure(width_figure, "Posterior standard deviation of 500 real stars: what is lost with each survey.")
+    report.table([f"{h} [{u}]" if u else h for h, u in zip(headers, under, strict=True)], rows)
+    report.figure(width_figure, "Half the 16-84 % range of the posteriors of 500 real stars: what is lost with each survey.")
     report.figure(corner_figure, "One star; lines mark its spectroscopic labels.")
     report.figure(residual_figure, "Posterior median minus spectroscopic label.")
     error = metrics["overall"]["coverage"]["error"]
@@ -96,8 +100,9 @@ def main() -> None:
     (out / "summary.json").write_text(json.dumps({"headers": headers, "rows": rows}, indent=1))
 
     print()
-    layout = "{:<13}" + "{:>14}" * len(SHOWN) + "{:>15}{:>18}"
-    for row in (headers, *rows):
+    layout = "{:<13}" + "{:>12}" * len(SHOWN) + "{:>12}{:>14}"
+    print("Half the 16-84 % range of the posteriors (medians over 500 real stars), and residuals against spectroscopic Teff")
+    for row in (headers, under, *rows):
         print(layout.format(*row))
     print(f"\nCoverage error on held-out simulated stars: {error['value']:.3f}")
     print(f"Took {(time.perf_counter() - started) / 60:.1f} minutes. Open {out / 'report.html'} and {out / 'evaluation' / 'report.html'}")
