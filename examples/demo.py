@@ -66,7 +66,7 @@ def main() -> None:
         one[name] = np.stack([first[p].values[0] for p in SHOWN], axis=1)
 
     units = {p: estimator.parameter(p).unit for p in SHOWN}
-    width_figure = plots.posterior_widths(widths, SHOWN, units)
+    width_figure = plots.posterior_widths(widths, SHOWN, units, "half 16-84 % range")
     truth = [float(stars.parameters[p][best]) if p in LABELS else float("nan") for p in SHOWN]
     corner_figure = plots.corner(one, SHOWN, units, truth)
     residual_figure = plots.residual_histogram(errors, "teff", "K")

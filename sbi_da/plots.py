@@ -192,16 +192,18 @@ def coverage_error_bars(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 def posterior_widths(
-    widths: Mapping[str, np.ndarray], names: Sequence[str], units: Mapping[str, str] | None = None
+    widths: Mapping[str, np.ndarray], names: Sequence[str], units: Mapping[str, str] | None = None,
+    measure: str = "posterior sd",
 ) -> Figure:
-    """Posterior standard deviations by survey set: box from 25 to 75 %, whiskers from 5 to 95 %, line at the median.
+    """Posterior widths by survey set: box from 25 to 75 %, whiskers from 5 to 95 %, line at the median.
 
     Args:
         widths: by survey set, shape ``(object, parameter)``.
         names: of the parameters.
         units: by parameter name.
+        measure: what the widths are, for the axis.
     """
-    fig, axes = _grid(len(names), 2.3, 1.9 + 0.12 * len(widths))
+    fig, axes = _grid(len(names), 2.3, 1.9 + 0.12 * len(widths), most=5)
     for p, (ax, name) in enumerate(zip(axes, names, strict=True)):
         columns = [np.asarray(w)[:, p] for w in widths.values()]
         boxes = ax.boxplot(
@@ -213,7 +215,7 @@ def posterior_widths(
         labels = list(widths) if max(map(len, widths)) * len(widths) < 22 else [w.replace("+", "\n+") for w in widths]
         ax.set_xticks(range(1, len(widths) + 1), labels)
         ax.set_ylim(bottom=0)
-        _style(ax, "", _label("posterior sd", {"posterior sd": (units or {}).get(name, "")}), name)
+        _style(ax, "", _label(measure, {measure: (units or {}).get(name, "").split("(")[0]}), name)
     return fig
 
 
