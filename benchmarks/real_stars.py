@@ -5,7 +5,8 @@
 with the labels of stars of 4000-7000 K: under the training prior, and under one for field stars (constant star formation,
 little dust) by reweighting the draws. Subsets other than the full set are judged on 1,000 stars drawn at random. Labels are
 read after the posteriors are drawn and train, stop and choose nothing. Coverage counts central intervals of the posterior
-convolved with the label's error. Intervals are 95 % bootstrap over stars.
+convolved with the label's error. Intervals are 95 % bootstrap over stars; ``low_ess`` is the share of stars whose effective
+sample size under the prior is below half the draws.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import numpy as np
 
 from benchmarks.result import table, write
 from sbi_da.config import read_mapping
-from sbi_da.diagnostics import coverage_error
+from sbi_da.diagnostics import coverage_error, point_errors
 from sbi_da.estimator import Estimator
 from sbi_da.inference import read_objects
 from sbi_da.records import Records
@@ -29,49 +30,27 @@ TEFF_RANGE = (4000.0, 7000.0)
 DRAWS = 100
 SUBSAMPLE = 1000
 FIELD = read_mapping(Path(__file__).parents[1] / "examples" / "field_prior.yaml")
+SHOWN = ("bias", "scatter", "coverage_68", "coverage_90")
 PRIORS: dict[str, dict[str, Any]] = {"training": {}, "field": FIELD}
 
 
-def bootstrap(statistic: Any, *arrays: np.ndarray, replicates: int = 300, seed: int = 0) -> tuple[float, float, float]:
-    """Value and 95 % interval over resampled stars."""
-    rng = np.random.default_rng(seed)
-    n = len(arrays[0])
-    resampled = [statistic(*(a[rows] for a in arrays)) for rows in rng.integers(0, n, (replicates, n))]
-    low, high = np.quantile(resampled, [0.025, 0.975])
-    return float(statistic(*arrays)), float(low), float(high)
-
-
-def mad(x: np.ndarray) -> float:
-    """Robust scatter, 1.48 times the median absolute deviation."""
-    return 1.4826 * float(np.median(np.abs(x - np.median(x))))
-
-
-def judge(drawn: np.ndarray, label: np.ndarray, label_error: np.ndarray, seed: int = 0) -> dict[str, Any]:
-    """Figures of one parameter; ``drawn`` has shape ``(star, draw)``."""
-    rng = np.random.default_rng(seed)
-    noisy = drawn + label_error[:, None] * rng.standard_normal(drawn.shape)
-    u = (noisy < label[:, None]).mean(1)
-    residual = np.median(drawn, 1) - label
-    out: dict[str, Any] = {"sd": float(np.median(drawn.std(1)))}
-    for name, statistic, data in (
-        ("bias", np.median, residual), ("scatter", mad, residual),
-        ("cover68", lambda x: np.mean(np.abs(x - 0.5) < 0.34), u), ("cover90", lambda x: np.mean(np.abs(x - 0.5) < 0.45), u),
-    ):
-        value, low, high = bootstrap(statistic, data)
-        out[name] = {"value": value, "low": low, "high": high}
-    return out
-
-
-def draw(estimator: Estimator, stars: Records, prior: dict[str, Any]) -> np.ndarray:
-    """Draws of the labelled quantities under a prior, shape ``(star, draw, label)``."""
-    pieces = []
+def draw(estimator: Estimator, stars: Records, prior: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Draws of the labelled quantities under a prior, ``(star, draw, label)``, and effective sample sizes ``(star,)``."""
+    pieces, sizes = [], []
     for start in range(0, len(stars), 1000):
         posterior = estimator(stars.isel(slice(start, start + 1000)))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
+            warnings.simplefilter("ignore", UserWarning)  # low effective sample sizes, which are counted below
             sample = (posterior.under(**prior) if prior else posterior).marginal(LABELS).sample(DRAWS)
         pieces.append(np.stack([sample[name].values for name in LABELS], -1))
-    return np.concatenate(pieces)
+        sizes.append(sample["effective_sample_size"].values if prior else np.full(len(posterior), float(DRAWS)))
+    return np.concatenate(pieces), np.concatenate(sizes)
+
+
+def labels(stars: Records) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and their errors, each of shape ``(star, label)``."""
+    known = stars.parameters
+    return np.stack([known[n] for n in LABELS], 1), np.stack([known[f"{n}_error"] for n in LABELS], 1)
 
 
 def run(estimator: Estimator, stars: Records) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
@@ -83,15 +62,16 @@ def run(estimator: Estimator, stars: Records) -> tuple[list[dict[str, Any]], dic
         for size in range(len(SURVEYS), 0, -1):
             for subset in combinations(SURVEYS, size):
                 seen = (stars if size == len(SURVEYS) else few).select(subset)
-                drawn = draw(estimator, seen, laws)
+                drawn, sizes = draw(estimator, seen, laws)
                 kept.setdefault(prior, drawn)
-                some = seen.pattern() != "none"
-                known = seen.parameters
-                for k, name in enumerate(LABELS):
-                    rows.append({
-                        "prior": prior, "surveys": "+".join(subset), "parameter": name, "stars": int(some.sum()),
-                        **judge(drawn[some][:, :, k].astype(float), known[name][some], known[f"{name}_error"][some]),
-                    })
+                some = (seen.pattern() != "none") & (sizes > 0)
+                truth, errors = labels(seen)
+                found = point_errors(drawn[some].astype(float), truth[some], LABELS, errors[some])
+                few_effective = float((sizes[some] < DRAWS / 2).mean())
+                rows += [
+                    {"prior": prior, "surveys": "+".join(subset), "parameter": name, "low_ess": few_effective, **found[name]}
+                    for name in LABELS
+                ]
     return rows, kept
 
 
@@ -108,19 +88,17 @@ def main() -> None:
     stars = stars.isel((teff >= TEFF_RANGE[0]) & (teff <= TEFF_RANGE[1]))
     rows, drawn = run(estimator, stars)
     shown = [
-        [r["prior"], r["surveys"], r["parameter"], r["stars"],
-         *(f"{r[k]['value']:+.3g}" if k == "bias" else f"{r[k]['value']:.3g}" for k in ("bias", "scatter", "cover68", "cover90")),
-         f"{r['sd']:.3g}"]
+        [r["prior"], r["surveys"], r["parameter"], r["n"],
+         *(f"{r[k]['value']:+.3g}" if k == "bias" else f"{r[k]['value']:.3g}" for k in SHOWN), f"{r['posterior_sd']:.3g}"]
         for r in rows
     ]
     print(table(["prior", "surveys", "parameter", "stars", "bias", "scatter", "68 %", "90 %", "posterior sd"], shown))
-    truth = np.stack([stars.parameters[n] for n in LABELS], 1)
-    errors = np.stack([stars.parameters[f"{n}_error"] for n in LABELS], 1)
+    truth, errors = labels(stars)
     figures: dict[str, Any] = {}
     for prior in PRIORS:
         full = {r["parameter"]: r for r in rows if r["surveys"] == "+".join(SURVEYS) and r["prior"] == prior}
         tail = "none" if prior == "training" else f"none_{prior}_prior"
-        figures |= {f"{n}_{s}_{tail}": full[n][s] for n in LABELS for s in ("bias", "scatter", "cover68", "cover90")}
+        figures |= {f"{n}_{s}_{tail}": full[n][s] for n in LABELS for s in SHOWN}
         noisy = drawn[prior] + errors[:, None] * np.random.default_rng(1).standard_normal(drawn[prior].shape)
         error = coverage_error(noisy, truth)
         figures[f"coverage_error_{tail}"] = {k: float(error[k]) for k in ("value", "low", "high")}

@@ -32,7 +32,7 @@ class TrainingConfig(_Strict):
         batch: objects per step.
         learning_rate: peak of the schedule.
         warmup: steps of linear warm-up; a cosine to zero follows.
-        weight_decay: of AdamW.
+        weight_decay: decoupled, per step relative to the learning rate.
         gradient_clip: largest gradient norm.
         patience: epochs without a better held-out NLL before stopping.
         validation: held-out simulated objects.

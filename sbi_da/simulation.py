@@ -42,19 +42,20 @@ def observe(survey: Survey, sky: Sky, rng: np.random.Generator, extra_error: boo
         measured = signal + np.hypot(formal, np.maximum(systematic, law.floor)) * rng.standard_normal(n)
         seen = np.full(n, OBSERVED)
         if channel.depth is not None:
-            faint = ~(measured <= channel.depth)
+            limit = channel.depth + channel.depth_scatter * rng.standard_normal(n)
+            faint = ~(measured <= limit)
             seen = np.where(faint, LIMIT, seen)
             at_limit = float(law.sigma(np.array(channel.depth)))
-            measured, quoted = np.where(faint, channel.depth, measured), np.where(faint, at_limit, quoted)
+            measured, quoted = np.where(faint, limit, measured), np.where(faint, at_limit, quoted)
         if channel.saturation is not None:
             seen = np.where(signal < channel.saturation, ABSENT, seen)
-        if law.reference is not None:
-            depth = next(c.depth for c in survey.channels if c.name == law.reference)
-            if depth is not None:
-                seen = np.where(reference > depth, ABSENT, seen)
         value.append(measured)
         error.append(quoted)
         state.append(seen)
+    for i, channel in enumerate(survey.channels):
+        if channel.noise.reference is not None:
+            unseen = state[survey.channel_names.index(channel.noise.reference)] == LIMIT
+            state[i] = np.where(unseen, ABSENT, state[i])
     units = tuple(c.unit for c in survey.channels)
     return Measurements(
         tuple(survey.channel_names), units, np.stack(value, 1), np.stack(error, 1), np.stack(state, 1).astype(np.uint8)

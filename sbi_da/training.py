@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from sbi_da.config import TrainingConfig
 from sbi_da.estimator import Estimator
+from sbi_da.optimiser import MuonAdamW
 from sbi_da.sources import Examples, Source
 
 __all__ = ["StreamModule", "TrainingModule"]
@@ -135,7 +136,7 @@ class TrainingModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: D102
         config = self.config
-        optimizer = torch.optim.AdamW(self.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        optimizer = MuonAdamW(self, config.learning_rate, config.weight_decay)
         total = config.epochs * config.steps_per_epoch
         warmup = min(config.warmup, total // 5)
 

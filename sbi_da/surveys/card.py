@@ -85,7 +85,8 @@ class Channel(_Card):
         wavelength: pivot wavelength in micron.
         zero_point: added to the simulated magnitude (survey minus passband system), mag.
         noise: error law.
-        depth: faintest magnitude detected (probability one half).
+        depth: faintest magnitude detected (probability one half), the median over the sky.
+        depth_scatter: standard deviation of the depth among objects, mag.
         saturation: brightest magnitude recorded.
         limit: what a table shows for a non-detection: ``absent`` (a null), or ``no_error`` (value is the limit, its
             error is null).
@@ -106,6 +107,7 @@ class Channel(_Card):
     zero_point: float = 0.0
     noise: Noise
     depth: float | None = None
+    depth_scatter: float = Field(0.25, ge=0)
     saturation: float | None = None
     limit: Literal["absent", "no_error"] = "absent"
     missing_values: tuple[float, ...] = ()
