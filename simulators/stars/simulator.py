@@ -61,7 +61,7 @@ class Stars(Simulator):
         prior: dict[str, dict[str, Any]] | None = None,
         companion_fraction: float = 0.4,
         disc: bool = True,
-        zero_point_jitter: float = 0.01,
+        zero_point_jitter: float = 0.02,
     ) -> None:
         if not 0 <= companion_fraction <= 1:
             raise SbiDaError(f"companion_fraction is a probability, not {companion_fraction}")
