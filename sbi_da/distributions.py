@@ -16,15 +16,15 @@ from scipy.stats import norm
 from sbi_da.errors import ConfigError
 
 __all__ = [
-    "BrokenPowerLaw", "Distribution", "Exponential", "LogOfUniform", "LogUniform", "Normal", "Tabulated", "Uniform", "VolumeDensity",
-    "AnyDistribution", "distribution_from_dict",
+    "AnyDistribution", "BrokenPowerLaw", "Distribution", "DustLayer", "Exponential", "Law", "LogOfUniform", "LogUniform", "Normal",
+    "Tabulated", "Uniform", "VolumeDensity", "distribution_from_dict",
 ]
 
 Array = Any
 
 
-class Distribution(BaseModel):
-    """Base of all laws. ``low`` and ``high`` bound the support."""
+class Law(BaseModel):
+    """What a prior says of one parameter, given the ones before it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,6 +32,27 @@ class Distribution(BaseModel):
     @abstractmethod
     def bounds(self) -> tuple[float, float]:
         """Support."""
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of the earlier parameters it depends on."""
+        return ()
+
+    @abstractmethod
+    def at(self, theta: Mapping[str, Array]) -> "Distribution":
+        """The law where the parameters it depends on have these values."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain content."""
+        return self.model_dump(mode="json")
+
+
+class Distribution(Law):
+    """Base of the laws that depend on no other parameter. ``low`` and ``high`` bound the support."""
+
+    def at(self, theta: Mapping[str, Array]) -> "Distribution":
+        """Itself."""
+        return self
 
     @abstractmethod
     def log_density(self, x: Array) -> Array:
@@ -44,10 +65,6 @@ class Distribution(BaseModel):
     @abstractmethod
     def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:
         """The x in ``[low, high]`` with ``mass(low, x) == below`` and ``mass(x, high) == above`` (both given)."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain content."""
-        return self.model_dump(mode="json")
 
 
 class _Bounded(Distribution):
@@ -155,6 +172,52 @@ class Exponential(_Bounded):
         from_below = low - self.scale * np.log1p(-np.minimum(below * np.exp(np.divide(low, self.scale)), 1 - 1e-16))
         from_above = high - self.scale * np.log1p(above * np.exp(np.divide(high, self.scale)))
         return np.where(below < above, from_below, from_above)
+
+
+class DustLayer(Law):
+    r"""Extinction that grows with distance: exponential, its scale the mean over directions within a plane dust layer.
+
+    A sightline of Galactic latitude b leaves a layer of half-thickness h after :math:`h/|\sin b|`. With :math:`\sin b`
+    uniform, the mean path in it up to distance d is d below h, and :math:`h\,(1 + \ln(d/h))` beyond.
+
+    Attributes:
+        low: smallest extinction, mag.
+        high: largest extinction, mag.
+        density: extinction per length in the layer, mag/kpc (A_V of 1.8 near the Sun: Whittet 2003, Dust in the Galactic
+            Environment, 2nd ed.).
+        half_thickness: h, pc (125: Marshall et al. 2006, A&A 453, 635).
+        distance: name of the parameter that holds the distance in pc.
+    """
+
+    kind: Literal["dust_layer"] = "dust_layer"
+    low: float = Field(0.0, ge=0)
+    high: float = Field(gt=0)
+    density: float = Field(1.8, gt=0)
+    half_thickness: float = Field(125.0, gt=0)
+    distance: str = "distance"
+
+    @model_validator(mode="after")
+    def _rising(self) -> "DustLayer":
+        if not self.high > self.low:
+            raise ValueError("high must be larger than low")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Support."""
+        return self.low, self.high
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The distance."""
+        return (self.distance,)
+
+    def at(self, theta: Mapping[str, Array]) -> Exponential:
+        """The exponential law at these distances."""
+        d = np.asarray(theta[self.distance], float)
+        path = np.minimum(d, self.half_thickness) + self.half_thickness * np.log(np.maximum(d / self.half_thickness, 1.0))
+        values: dict[str, Any] = {"low": self.low, "high": self.high, "scale": self.density * path / 1000.0}
+        return Exponential.model_construct(**values)
 
 
 class VolumeDensity(_Bounded):
@@ -310,13 +373,13 @@ class Tabulated(Distribution):
 
 
 AnyDistribution = Annotated[
-    Uniform | LogUniform | LogOfUniform | Normal | Exponential | VolumeDensity | BrokenPowerLaw | Tabulated,
+    Uniform | LogUniform | LogOfUniform | Normal | Exponential | DustLayer | VolumeDensity | BrokenPowerLaw | Tabulated,
     Field(discriminator="kind"),
 ]
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyDistribution)
 
 
-def distribution_from_dict(content: Mapping[str, Any], where: str = "prior") -> Distribution:
+def distribution_from_dict(content: Mapping[str, Any], where: str = "prior") -> Law:
     """Build a law from plain content such as ``{kind: normal, mean: 0, sd: 1, low: -3, high: 3}``.
 
     Raises:

@@ -1,7 +1,8 @@
 r"""Priors as maps to independent standard normals.
 
-A joint prior over :math:`\theta_1 \dots \theta_D` is given by one-dimensional laws, each possibly truncated to limits that
-depend on earlier parameters (a star of given age and metallicity exists only below some mass). Then
+A joint prior over :math:`\theta_1 \dots \theta_D` is given by one-dimensional laws, each of which may depend on earlier parameters
+(dust grows with distance) and be truncated to limits that do (a star of given age and metallicity exists only below some
+mass). Then
 
 .. math:: z_i = \Phi^{-1}\bigl(F_i(\theta_i \mid \theta_{<i})\bigr)
 
@@ -18,7 +19,7 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import norm
 
-from sbi_da.distributions import Distribution, distribution_from_dict
+from sbi_da.distributions import Law, distribution_from_dict
 from sbi_da.errors import SbiDaError, UnknownNameError
 
 __all__ = ["Limits", "Prior"]
@@ -94,17 +95,19 @@ class Prior:
     """Joint prior over named parameters.
 
     Args:
-        laws: one distribution per parameter, in the order in which limits may refer to earlier ones.
+        laws: one law per parameter, in the order in which laws and limits may refer to earlier ones.
         limits: for some parameters, limits that depend on earlier ones.
     """
 
-    def __init__(self, laws: Mapping[str, Distribution], limits: Mapping[str, Limits] | None = None) -> None:
+    def __init__(self, laws: Mapping[str, Law], limits: Mapping[str, Limits] | None = None) -> None:
         self.laws = dict(laws)
         self.limits = dict(limits or {})
         seen: set[str] = set()
         for name in self.laws:
             if name in self.limits and not set(self.limits[name].given) <= seen:
                 raise SbiDaError(f"prior: limits of {name!r} depend on {self.limits[name].given}, which must come first")
+            if not set(self.laws[name].given) <= seen:
+                raise SbiDaError(f"prior of {name!r}: depends on {', '.join(self.laws[name].given)}, which must come before it")
             seen.add(name)
 
     @property
@@ -145,6 +148,7 @@ class Prior:
         for name, law in self.laws.items():
             value = np.asarray(theta[name], float)
             low, high = self._window(name, theta)
+            law = law.at(theta)
             total = law.mass(low, high)
             within = np.clip(value, low, high)
             below = law.mass(low, within) / total
@@ -170,6 +174,7 @@ class Prior:
                 continue
             zi = np.clip(np.asarray(z[..., i], float), -Z_MAX, Z_MAX)
             low, high = self._window(name, theta)
+            law = law.at(theta)
             total = law.mass(low, high)
             value = law.quantile(low, high, norm.cdf(zi) * total, norm.sf(zi) * total)
             theta[name] = np.clip(value, low, high)
@@ -182,6 +187,7 @@ class Prior:
             value = np.asarray(theta[name], float)
             low, high = self._window(name, theta)
             inside = (value >= low) & (value <= high)
+            law = law.at(theta)
             with np.errstate(divide="ignore", invalid="ignore"):
                 density = law.log_density(np.clip(value, low, high)) - np.log(law.mass(low, high))
             total = total + np.where(inside, density, -np.inf)
@@ -190,7 +196,7 @@ class Prior:
     def log_density_ratio(self, name: str, theta: Mapping[str, np.ndarray], z: np.ndarray) -> np.ndarray:
         r"""Log of :math:`p(\theta_i\mid\theta_{<i})/\phi(z_i)` for one parameter; ``z`` are its normal scores."""
         low, high = self._window(name, theta)
-        law = self.laws[name]
+        law = self.laws[name].at(theta)
         with np.errstate(divide="ignore", invalid="ignore"):
             density = law.log_density(np.asarray(theta[name])) - np.log(law.mass(low, high))
         return density - norm.logpdf(z)
@@ -203,7 +209,7 @@ class Prior:
         """``n`` draws."""
         return self.from_normal(rng.standard_normal((n, len(self.laws))))
 
-    def replaced(self, laws: Mapping[str, Distribution]) -> "Prior":
+    def replaced(self, laws: Mapping[str, Law]) -> "Prior":
         """The same prior with other laws for some parameters; limits stay.
 
         Raises:

@@ -6,6 +6,7 @@ from scipy.stats import kstest
 
 from sbi_da.distributions import (
     BrokenPowerLaw,
+    DustLayer,
     Exponential,
     LogOfUniform,
     LogUniform,
@@ -126,6 +127,41 @@ def test_outside_the_support_is_nan_and_minus_infinity(star_like):
 def test_limits_must_come_after_what_they_depend_on(star_like):
     with pytest.raises(SbiDaError, match="must come first"):
         Prior({"mass": LAWS["power_law"], "log_age": LAWS["uniform"]}, {"mass": star_like.limits["mass"]})
+
+
+@pytest.fixture()
+def dusty() -> Prior:
+    return Prior({"distance": LAWS["volume"], "av": DustLayer(high=10)})
+
+
+def test_dust_grows_with_distance_as_sightlines_through_a_layer_do(rng):
+    layer = DustLayer(high=50, density=2.0, half_thickness=100)
+    sine = rng.random(200_000)
+    for d in (30.0, 100.0, 700.0, 5000.0):
+        mean_path = np.mean(np.minimum(d, 100.0 / sine))
+        assert float(layer.at({"distance": np.array(d)}).scale) == pytest.approx(2e-3 * mean_path, rel=0.02)
+
+
+def test_a_law_that_depends_on_an_earlier_parameter(dusty, rng):
+    z = np.clip(rng.standard_normal((20_000, 2)) * 1.5, -5, 5)
+    theta = dusty.from_normal(z)
+    assert np.abs(dusty.to_normal(theta) - z).max() < 1e-4
+    scale = dusty.laws["av"].at(theta).scale
+    drawn = dusty.sample(50_000, rng)
+    near = drawn["distance"] < 1000
+    assert drawn["av"][near].mean() < 0.8 * drawn["av"][~near].mean()
+    expected = -np.log(scale) - theta["av"] / scale - np.log(-np.expm1(-10 / scale))
+    only = dusty.log_prob(theta) - Prior({"distance": LAWS["volume"]}).log_prob(theta)
+    assert np.abs(only - expected).max() < 1e-8
+    again = Prior.from_dict(json.loads(json.dumps(dusty.to_dict())))
+    assert np.array_equal(again.log_prob(theta), dusty.log_prob(theta))
+    plain = dusty.replaced({"av": Exponential(scale=0.5, high=10)})
+    assert np.abs(plain.log_density_ratio("av", theta, plain.to_normal(theta)[:, 1])).max() < 50
+
+
+def test_what_a_law_depends_on_must_come_before_it():
+    with pytest.raises(SbiDaError, match="must come before"):
+        Prior({"av": DustLayer(high=10), "distance": LAWS["volume"]})
 
 
 @pytest.mark.parametrize(

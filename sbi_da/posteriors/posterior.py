@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from sbi_da.distributions import Distribution, distribution_from_dict
+from sbi_da.distributions import Law, distribution_from_dict
 from sbi_da.errors import SbiDaError, UnknownNameError
 from sbi_da.posteriors.conditioning import sample_given
 from sbi_da.posteriors.noise import object_noise, resample
@@ -197,7 +197,7 @@ class Posterior:
             raise SbiDaError("given: at least one parameter must stay free")
         return replace(self, fixed=fixed)
 
-    def under(self, **laws: Distribution | Mapping[str, Any]) -> "Posterior":
+    def under(self, **laws: Law | Mapping[str, Any]) -> "Posterior":
         """The posterior under another prior, by importance resampling of draws under the training prior.
 
         Args:
@@ -205,7 +205,7 @@ class Posterior:
                 within the bounds of the one it replaces. Samples then carry ``effective_sample_size``.
         """
         made = {
-            k: law if isinstance(law, Distribution) else distribution_from_dict(law, f"prior.{k}") for k, law in laws.items()
+            k: law if isinstance(law, Law) else distribution_from_dict(law, f"prior.{k}") for k, law in laws.items()
         }
         return replace(self, target=(self.target or self.prior).replaced(made))
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sbi_da.distributions import Distribution, distribution_from_dict
+from sbi_da.distributions import Law, distribution_from_dict
 from sbi_da.errors import SbiDaError, UnknownNameError
 from sbi_da.prior import Prior
 from sbi_da.simulators import Parameter, Simulator
@@ -219,14 +219,14 @@ class StarsSky:
         return total + (stars.extinction.at(mixture.wavelength) * self._av[which]).astype(np.float32)
 
 
-def _laws(isochrones: Isochrones, given: Mapping[str, Mapping[str, Any]]) -> dict[str, Distribution]:
+def _laws(isochrones: Isochrones, given: Mapping[str, Mapping[str, Any]]) -> dict[str, Law]:
     ages, feh = isochrones.log_age, isochrones.feh
     content: dict[str, Mapping[str, Any]] = {
         "log_age": {"kind": "uniform", "low": max(6.0, float(ages[0])), "high": min(10.1, float(ages[-1]))},
         "feh": {"kind": "normal", "mean": -0.2, "sd": 0.5, "low": float(feh[0]), "high": float(feh[-1])},
         "mass": {"kind": "power_law", "low": 0.1, "high": 50.0},
-        "av": {"kind": "exponential", "scale": 1.0, "low": 0.0, "high": 10.0},
         "distance": {"kind": "volume", "scale": 1350.0, "low": 10.0, "high": 30000.0},
+        "av": {"kind": "dust_layer", "high": 10.0},
     }
     for name, law in given.items():
         if name not in content:
