@@ -22,7 +22,7 @@ from scipy.stats import norm
 from sbi_da.distributions import Law, distribution_from_dict
 from sbi_da.errors import SbiDaError, UnknownNameError
 
-__all__ = ["Limits", "Prior"]
+__all__ = ["Limits", "Prior", "cell"]
 
 Z_MAX = 8.0
 """Beyond this many standard deviations a draw is set to the limit (probability 1e-15)."""
@@ -71,6 +71,12 @@ class Limits:
         )
 
 
+def cell(value: np.ndarray, axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the grid interval that holds each value, and where in it, from 0 to 1; clamped at the ends."""
+    left = np.clip(np.searchsorted(axis, value, side="right") - 1, 0, len(axis) - 2)
+    return left, np.clip((value - axis[left]) / (axis[left + 1] - axis[left]), 0.0, 1.0)
+
+
 def multilinear(
     values: Sequence[np.ndarray], axes: Sequence[np.ndarray]
 ) -> list[tuple[tuple[np.ndarray, ...], np.ndarray]]:
@@ -81,8 +87,7 @@ def multilinear(
             zero = np.zeros(np.shape(value), int)
             corners = [((*index, zero), weight) for index, weight in corners]
             continue
-        left = np.clip(np.searchsorted(axis, value, side="right") - 1, 0, len(axis) - 2)
-        fraction = np.clip((value - axis[left]) / (axis[left + 1] - axis[left]), 0.0, 1.0)
+        left, fraction = cell(value, axis)
         corners = [
             pair
             for index, weight in corners

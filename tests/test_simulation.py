@@ -60,6 +60,10 @@ class TestEverySimulator:
             drawn = prior.sample(1000, np.random.default_rng(0))[parameter.name]
             assert parameter.bounds[0] <= drawn.min() and drawn.max() <= parameter.bounds[1]
 
+    def test_all_parameters_together_keep_their_exact_laws(self, name):
+        simulator = get_simulator(name)
+        assert inference_prior(simulator, simulator.prior.names[::-1]).to_dict() == simulator.prior.to_dict()
+
     def test_an_unknown_option_is_refused(self, name):
         with pytest.raises(SbiDaError, match="no_such_option"):
             get_simulator(name, no_such_option=1)

@@ -16,6 +16,7 @@ from astropy import units
 from dust_extinction import parameter_averages
 
 from sbi_da.errors import SbiDaError, UnknownNameError
+from sbi_da.prior import cell
 
 from .checks import read_grid
 
@@ -74,8 +75,8 @@ class Extinction:
     def place(self, log_teff: np.ndarray, av: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Locate stars in the table: flat indices and weights of four corners; the edge holds beyond."""
         corners: list[tuple[np.ndarray, np.ndarray]] = []
-        i, u = _cell(np.asarray(log_teff), self._log_teff)
-        j, v = _cell(np.asarray(av), self._av)
+        i, u = cell(np.asarray(log_teff), self._log_teff)
+        j, v = cell(np.asarray(av), self._av)
         width = len(self._av)
         for a, wa in ((0, 1 - u), (1, u)):
             for b, wb in ((0, 1 - v), (1, v)):
@@ -93,8 +94,3 @@ class Extinction:
     def at(self, wavelength: float) -> float:
         """A / A_V at one wavelength [micron]."""
         return float(self.law(np.array([wavelength]))[0])
-
-
-def _cell(value: np.ndarray, axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    left = np.clip(np.searchsorted(axis, value, side="right") - 1, 0, len(axis) - 2)
-    return left, np.clip((value - axis[left]) / (axis[left + 1] - axis[left]), 0.0, 1.0)

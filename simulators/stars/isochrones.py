@@ -12,7 +12,7 @@ linear in :math:`e`.
 
 import numpy as np
 
-from sbi_da.prior import Limits
+from sbi_da.prior import Limits, cell
 
 from .checks import read_grid
 
@@ -78,8 +78,8 @@ class Isochrones:
         return out[0], out[1], out[2]
 
     def _interpolate(self, log_age: np.ndarray, ln_m: np.ndarray, feh: np.ndarray) -> np.ndarray:
-        a, wa = _cell(log_age, self.log_age)
-        f, wf = _cell(feh, self.feh)
+        a, wa = cell(log_age, self.log_age)
+        f, wf = cell(feh, self.feh)
         ages = len(self.log_age)
         corners = [f * ages + a, f * ages + a + 1, (f + 1) * ages + a, (f + 1) * ages + a + 1]
         weights = [(1 - wf) * (1 - wa), (1 - wf) * wa, wf * (1 - wa), wf * wa]
@@ -105,8 +105,3 @@ class Isochrones:
         step = left[:, 0] - right[:, 0]
         t = np.clip((left[:, 0] - target) / np.maximum(step, 1e-30), 0, 1)[:, None]
         return np.asarray((left + t * (right - left))[:, 1:].T)
-
-
-def _cell(value: np.ndarray, axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    left = np.clip(np.searchsorted(axis, value, side="right") - 1, 0, len(axis) - 2)
-    return left, np.clip((value - axis[left]) / (axis[left + 1] - axis[left]), 0.0, 1.0)
