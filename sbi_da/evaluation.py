@@ -13,9 +13,9 @@ from sbi_da.atomic import whole_folder
 from sbi_da.diagnostics import bins, evaluate_draws
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
+from sbi_da.evaluation_report import evaluation_report
 from sbi_da.layout import Scalars
 from sbi_da.records import LIMIT, OBSERVED, Records
-from sbi_da.report import evaluation_report
 
 __all__ = ["evaluate", "signal_to_noise", "strata", "write_evaluation"]
 

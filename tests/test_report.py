@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from sbi_da import plots
 from sbi_da.diagnostics import evaluate_draws
 from sbi_da.errors import SbiDaError
-from sbi_da.report import Report, evaluation_report
+from sbi_da.evaluation_report import evaluation_report
+from sbi_da.report import Report
 
 NAMES = ["log_age", "A_V"]
 
