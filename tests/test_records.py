@@ -10,6 +10,7 @@ from sbi_da.records import (
     ABSENT,
     LIMIT,
     OBSERVED,
+    CoverageMissing,
     DepthMissing,
     EmpiricalMissing,
     Measurements,
@@ -220,6 +221,17 @@ def test_uniform_law_covers_all_subsets_of_surveys():
     assert lossy.mean() == pytest.approx(0.5 * 0.8, abs=0.01)
     _, counts = np.unique(lossy, axis=0, return_counts=True)
     assert len(counts) == 64
+
+
+def test_coverage_law_gives_each_survey_its_share():
+    rng = np.random.default_rng(1)
+    law = CoverageMissing(surveys=[0.9, 0.0, 0.3], channels=0.0)
+    keep = law.keep(np.ones((16_000, 6), np.uint8), SURVEY, rng)
+    assert (keep[:, 0] == keep[:, 1]).all() and (keep[:, 3] == keep[:, 5]).all()
+    np.testing.assert_allclose(keep[:, [0, 2, 3]].mean(0), [0.9, 0.0, 0.3], atol=0.015)
+    assert np.corrcoef(keep[:, 0], keep[:, 3])[0, 1] == pytest.approx(0.0, abs=0.03)
+    with pytest.raises(SbiDaError, match="2 probabilities, there are 3 surveys"):
+        CoverageMissing(surveys=[0.5, 0.5]).keep(np.ones((5, 6), np.uint8), SURVEY, rng)
 
 
 def test_depth_law_drops_limits_and_nothing_else():

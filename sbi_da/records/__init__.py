@@ -2,6 +2,7 @@
 
 from sbi_da.records.missing import (
     AnyMissing,
+    CoverageMissing,
     DepthMissing,
     EmpiricalMissing,
     MixedMissing,
@@ -13,6 +14,6 @@ from sbi_da.records.splits import split_by_group
 from sbi_da.records.tables import read_table, write_table
 
 __all__ = [
-    "ABSENT", "LIMIT", "OBSERVED", "AnyMissing", "DepthMissing", "EmpiricalMissing", "Measurements", "MixedMissing",
+    "ABSENT", "LIMIT", "OBSERVED", "AnyMissing", "CoverageMissing", "DepthMissing", "EmpiricalMissing", "Measurements", "MixedMissing",
     "NothingMissing", "Records", "UniformMissing", "read_table", "split_by_group", "write_table",
 ]

@@ -1,6 +1,6 @@
 """Missing-data laws: which measurements an object lacks.
 
-A law only ever turns a measurement ABSENT. The first three do so independently of the object (missing at random, so
+A law only ever turns a measurement ABSENT. All but one do so independently of the object (missing at random, so
 that absence carries no information); :class:`DepthMissing` is for tables that leave out what was too faint (missing not
 at random). States come as one boolean or uint8 array of shape ``(object, channel)`` over the channels of all surveys in
 a row.
@@ -16,13 +16,19 @@ from sbi_da.errors import SbiDaError
 from sbi_da.records.records import ABSENT, LIMIT
 
 __all__ = [
-    "AnyMissing", "DepthMissing", "EmpiricalMissing", "MissingLaw", "MixedMissing", "NothingMissing", "UniformMissing",
+    "AnyMissing", "CoverageMissing", "DepthMissing", "EmpiricalMissing", "MissingLaw", "MixedMissing", "NothingMissing",
+    "UniformMissing",
 ]
 
 
 def _check_weights(weights: list[float], name: str) -> None:
     if not all(np.isfinite(w) and w >= 0 for w in weights) or sum(weights) <= 0:
         raise ValueError(f"{name} must be finite, not negative, and not all zero")
+
+
+def _lost(shape: tuple[int, ...], share: float, rng: np.random.Generator) -> np.ndarray:
+    """Channels lost one by one, with a probability drawn for each object between 0 and twice ``share``."""
+    return rng.random(shape) < rng.uniform(0, 2 * share, (shape[0], 1))
 
 
 class MissingLaw(BaseModel):
@@ -66,8 +72,27 @@ class UniformMissing(MissingLaw):
 
     def keep(self, state: np.ndarray, survey: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # noqa: D102
         kept = rng.random((len(state), int(survey.max()) + 1)) < 0.5
-        lost = rng.random(state.shape) < rng.uniform(0, 2 * self.channels, (len(state), 1))
-        return kept[:, survey] & ~lost
+        return kept[:, survey] & ~_lost(state.shape, self.channels, rng)
+
+
+class CoverageMissing(MissingLaw):
+    """Each survey covers its share of the sky, independently of the others; then single channels are lost.
+
+    Attributes:
+        surveys: probability that a survey looked, one for each survey in their order.
+        channels: as for :class:`UniformMissing`.
+    """
+
+    kind: Literal["coverage"] = "coverage"
+    surveys: list[Annotated[float, Field(ge=0, le=1)]] = Field(min_length=1)
+    channels: float = Field(0.1, ge=0, le=0.5)
+
+    def keep(self, state: np.ndarray, survey: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # noqa: D102
+        count = int(survey.max()) + 1
+        if len(self.surveys) != count:
+            raise SbiDaError(f"missing: coverage gives {len(self.surveys)} probabilities, there are {count} surveys")
+        kept = rng.random((len(state), count)) < np.array(self.surveys)
+        return kept[:, survey] & ~_lost(state.shape, self.channels, rng)
 
 
 class EmpiricalMissing(MissingLaw):
@@ -151,6 +176,7 @@ class MixedMissing(MissingLaw):
 
 
 AnyMissing = Annotated[
-    NothingMissing | UniformMissing | EmpiricalMissing | DepthMissing | MixedMissing, Field(discriminator="kind")
+    NothingMissing | UniformMissing | CoverageMissing | EmpiricalMissing | DepthMissing | MixedMissing,
+    Field(discriminator="kind"),
 ]
 MixedMissing.model_rebuild()
