@@ -278,6 +278,10 @@ def corner(
     known = np.full(size, np.nan) if truth is None else np.asarray(truth, float)
     extent = np.stack([np.fmin(extent[:, 0], known), np.fmax(extent[:, 1], known)], axis=1)
     extent += np.array([-0.06, 0.06]) * np.maximum(np.ptp(extent, axis=1, keepdims=True), 1e-12)
+    lowest, highest = np.min([d.min(0) for d in draws.values()], axis=0), np.max([d.max(0) for d in draws.values()], axis=0)
+    spread = highest > lowest  # nothing is smoothed to where no draw can be
+    extent[spread, 0] = np.maximum(extent[:, 0], np.fmin(lowest, known))[spread]
+    extent[spread, 1] = np.minimum(extent[:, 1], np.fmax(highest, known))[spread]
     for row in range(size):
         for column in range(row + 1):
             ax = fig.add_subplot(size, size, row * size + column + 1)
