@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.real_stars RUN TABLE`` reads a table such as that of Green et al. 2020 (columns ``label_teff``,
 ``label_logg``, ``label_feh`` and ``label_cov_*``), infers it with each subset of {gaia, panstarrs, twomass, wise}, and compares
-with the labels of stars of 4000-7000 K: under the training prior, and under one for field stars (constant star formation,
-little dust) by reweighting the draws. Subsets other than the full set are judged on 1,000 stars drawn at random. Labels are
+with the labels of stars of 4000-7000 K: under the training prior, and under one for field stars (constant star formation)
+by reweighting the draws. Subsets other than the full set are judged on 1,000 stars drawn at random. Labels are
 read after the posteriors are drawn and train, stop and choose nothing. Coverage counts central intervals of the posterior
 convolved with the label's error. Intervals are 95 % bootstrap over stars; ``low_ess`` is the share of stars whose effective
 sample size under the prior is below half the draws.
