@@ -67,12 +67,12 @@ class Distribution(Law):
         """The x in ``[low, high]`` with ``mass(low, x) == below`` and ``mass(x, high) == above`` (both given)."""
 
 
-class _Bounded(Distribution):
+class _Interval(Law):
     low: float
     high: float
 
     @model_validator(mode="after")
-    def _rising(self) -> "_Bounded":
+    def _rising(self) -> "_Interval":
         if not self.high > self.low:
             raise ValueError("high must be larger than low")
         return self
@@ -81,6 +81,10 @@ class _Bounded(Distribution):
     def bounds(self) -> tuple[float, float]:
         """Support."""
         return self.low, self.high
+
+
+class _Bounded(_Interval, Distribution):
+    """Between ``low`` and ``high``, whatever else holds."""
 
 
 class Uniform(_Bounded):
@@ -174,7 +178,7 @@ class Exponential(_Bounded):
         return np.where(below < above, from_below, from_above)
 
 
-class DustLayer(Law):
+class DustLayer(_Interval):
     r"""Extinction that grows with distance: exponential, its scale the mean over directions within a plane dust layer.
 
     A sightline of Galactic latitude b leaves a layer of half-thickness h after :math:`h/|\sin b|`. With :math:`\sin b`
@@ -195,17 +199,6 @@ class DustLayer(Law):
     density: float = Field(1.8, gt=0)
     half_thickness: float = Field(125.0, gt=0)
     distance: str = "distance"
-
-    @model_validator(mode="after")
-    def _rising(self) -> "DustLayer":
-        if not self.high > self.low:
-            raise ValueError("high must be larger than low")
-        return self
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """Support."""
-        return self.low, self.high
 
     @property
     def given(self) -> tuple[str, ...]:
