@@ -10,14 +10,15 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
-from scipy.special import gammainc, gammaincc, gammainccinv, gammaincinv, ndtri
+from scipy.optimize.elementwise import find_root
+from scipy.special import gammainc, gammaincc, gammainccinv, gammaincinv, logsumexp, ndtri
 from scipy.stats import norm
 
 from sbi_da.errors import ConfigError
 
 __all__ = [
-    "AnyDistribution", "BrokenPowerLaw", "Distribution", "DustLayer", "Exponential", "Law", "LogOfUniform", "LogUniform", "Normal",
-    "Tabulated", "Uniform", "VolumeDensity", "distribution_from_dict",
+    "AnyDistribution", "BrokenPowerLaw", "Distribution", "DustLayer", "Exponential", "Law", "LogOfUniform", "LogUniform", "Mixture",
+    "Normal", "Tabulated", "Uniform", "VolumeDensity", "distribution_from_dict",
 ]
 
 Array = Any
@@ -365,8 +366,59 @@ class Tabulated(Distribution):
         return np.interp(z, self.z, self.x)
 
 
+Component = Annotated[
+    Uniform | LogUniform | LogOfUniform | Normal | Exponential | VolumeDensity | BrokenPowerLaw | Tabulated,
+    Field(discriminator="kind"),
+]
+
+
+class Mixture(Distribution):
+    """A weighted sum of laws with one support, each normalised on it.
+
+    Attributes:
+        laws: the components.
+        weights: their probabilities; they sum to one.
+    """
+
+    kind: Literal["mixture"] = "mixture"
+    laws: tuple[Component, ...] = Field(min_length=1)
+    weights: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> "Mixture":
+        if len(self.weights) != len(self.laws) or min(self.weights) <= 0 or abs(sum(self.weights) - 1) > 1e-9:
+            raise ValueError(f"weights must be {len(self.laws)} positive numbers that sum to 1, one per law")
+        if len({law.bounds for law in self.laws}) > 1:
+            raise ValueError("the laws must have the same low and high")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Support."""
+        return self.laws[0].bounds
+
+    def _shares(self) -> list[tuple[Distribution, float]]:
+        return [(law, w / float(law.mass(*self.bounds))) for law, w in zip(self.laws, self.weights, strict=True)]
+
+    def log_density(self, x: Array) -> Array:
+        return logsumexp(np.stack([law.log_density(x) + np.log(share) for law, share in self._shares()]), axis=0)
+
+    def mass(self, a: Array, b: Array) -> Array:
+        return sum(share * law.mass(a, b) for law, share in self._shares())
+
+    def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:
+        def excess(x: Array, low: Array, high: Array, below: Array, above: Array) -> Array:
+            return np.where(below < above, self.mass(low, x) - below, above - self.mass(x, high))
+
+        given = np.broadcast_arrays(*(np.asarray(v, float) for v in (low, high, below, above)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = find_root(excess, (given[0], given[1]), args=tuple(given)).x
+        ends = np.where(given[2] <= 0, given[0], np.where(given[3] <= 0, given[1], found))
+        return np.clip(ends, given[0], given[1])
+
+
 AnyDistribution = Annotated[
-    Uniform | LogUniform | LogOfUniform | Normal | Exponential | DustLayer | VolumeDensity | BrokenPowerLaw | Tabulated,
+    Uniform | LogUniform | LogOfUniform | Normal | Exponential | DustLayer | VolumeDensity | BrokenPowerLaw | Tabulated | Mixture,
     Field(discriminator="kind"),
 ]
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyDistribution)

@@ -10,6 +10,7 @@ from sbi_da.distributions import (
     Exponential,
     LogOfUniform,
     LogUniform,
+    Mixture,
     Normal,
     Tabulated,
     Uniform,
@@ -27,6 +28,7 @@ LAWS = {
     "exponential": Exponential(scale=1.5, high=10),
     "volume": VolumeDensity(scale=1350, low=10, high=30_000),
     "power_law": BrokenPowerLaw(low=0.02, high=50),
+    "mixture": Mixture(laws=(Uniform(low=6, high=10.1), LogOfUniform(low=6, high=10.1)), weights=(0.3, 0.7)),
     "tabulated": Tabulated.from_draws(np.random.default_rng(1).gamma(3, 1, 20_000), (0.0, 40.0)),
 }
 
