@@ -161,6 +161,24 @@ def test_a_law_that_depends_on_an_earlier_parameter(dusty, rng):
     assert np.abs(plain.log_density_ratio("av", theta, plain.to_normal(theta)[:, 1])).max() < 50
 
 
+def test_a_mixture_holds_its_components_in_the_given_shares(rng):
+    field, cluster = LogOfUniform(low=6, high=10.1), Normal(mean=7, sd=0.01, low=6, high=10.1)
+    prior = Prior({"log_age": Mixture(laws=(field, cluster), weights=(0.75, 0.25))})
+    drawn = prior.sample(40_000, rng)["log_age"]
+    assert (np.abs(drawn - 7) < 0.05).mean() == pytest.approx(0.25, abs=0.01)
+    rest = drawn[np.abs(drawn - 7) > 0.05]
+    assert kstest((10**rest - 10**6) / (10**10.1 - 10**6), "uniform").pvalue > 0.01
+
+
+def test_reweighting_a_mixture_to_a_component_is_bounded_by_its_share():
+    field, flat = LogOfUniform(low=6, high=10.1), Uniform(low=6, high=10.1)
+    both = Prior({"x": Mixture(laws=(field, flat), weights=(0.5, 0.5))})
+    x = {"x": np.linspace(6.001, 10.099, 500)}
+    for law in (field, flat):
+        ratio = np.exp(Prior({"x": law}).log_prob(x) - both.log_prob(x))
+        assert ratio.max() <= 2 + 1e-9
+
+
 def test_what_a_law_depends_on_must_come_before_it():
     with pytest.raises(SbiDaError, match="must come before"):
         Prior({"av": DustLayer(high=10), "distance": LAWS["volume"]})
@@ -169,7 +187,10 @@ def test_what_a_law_depends_on_must_come_before_it():
 @pytest.mark.parametrize(
     ("content", "message"),
     [({"kind": "norml", "low": 0, "high": 1}, "norml"), ({"kind": "uniform", "low": 1, "high": 0}, "larger"),
-     ({"kind": "normal", "mean": 0, "sd": -1, "low": 0, "high": 1}, "sd"), ({"kind": "uniform", "lo": 0}, "low|lo")],
+     ({"kind": "normal", "mean": 0, "sd": -1, "low": 0, "high": 1}, "sd"), ({"kind": "uniform", "lo": 0}, "low|lo"),
+     ({"kind": "mixture", "laws": [{"kind": "uniform", "low": 0, "high": 1}], "weights": [0.5]}, "sum to 1"),
+     ({"kind": "mixture", "laws": [{"kind": "uniform", "low": 0, "high": h} for h in (1, 2)], "weights": [0.5, 0.5]}, "same low"),
+     ({"kind": "mixture", "laws": [{"kind": "dust_layer", "high": 9}], "weights": [1.0]}, "dust_layer")],
 )
 def test_bad_laws_name_the_key(content, message):
     with pytest.raises(ConfigError, match=message) as error:
