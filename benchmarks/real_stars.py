@@ -47,6 +47,14 @@ def draw(estimator: Estimator, stars: Records, prior: dict[str, Any]) -> tuple[n
     return np.concatenate(pieces), np.concatenate(sizes)
 
 
+def labelled_stars(estimator: Estimator, path: Path) -> Records:
+    """Stars of a table whose Teff label lies in the range."""
+    columns = {k: (f"label_{k}", f"label_{k}_error") for k in LABELS}
+    stars = read_objects(estimator, with_label_errors(path), parameters=columns)
+    teff = stars.parameters["teff"]
+    return stars.isel((teff >= TEFF_RANGE[0]) & (teff <= TEFF_RANGE[1]))
+
+
 def labels(stars: Records) -> tuple[np.ndarray, np.ndarray]:
     """Labels and their errors, each of shape ``(star, label)``."""
     known = stars.parameters
@@ -82,10 +90,7 @@ def main() -> None:
     parser.add_argument("table", type=Path)
     arguments = parser.parse_args()
     estimator = Estimator.load(arguments.run)
-    columns = {k: (f"label_{k}", f"label_{k}_error") for k in LABELS}
-    stars = read_objects(estimator, with_label_errors(arguments.table), parameters=columns)
-    teff = stars.parameters["teff"]
-    stars = stars.isel((teff >= TEFF_RANGE[0]) & (teff <= TEFF_RANGE[1]))
+    stars = labelled_stars(estimator, arguments.table)
     rows, drawn = run(estimator, stars)
     shown = [
         [r["prior"], r["surveys"], r["parameter"], r["n"],
