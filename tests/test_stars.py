@@ -1,8 +1,12 @@
 """The stars simulator: physics it must reproduce, invariances, bad input."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from sbi_da.config import read_mapping
+from sbi_da.distributions import distribution_from_dict
 from sbi_da.errors import ConfigError, SbiDaError, UnknownNameError
 from sbi_da.simulation import simulate
 from sbi_da.simulators import get_simulator
@@ -253,3 +257,13 @@ def test_prior_option_replaces_one_law():
     stars = get_simulator("stars", prior={"av": {"kind": "uniform", "low": 0.0, "high": 0.5}})
     assert stars.parameter("av").bounds == (0.0, 0.5)
     assert stars.parameter("distance").bounds == (10.0, 30000.0)
+
+
+@pytest.mark.parametrize("name", ["field_prior", "cluster_prior"])
+def test_the_example_priors_weigh_draws_by_at_most_two(name):
+    default = get_simulator("stars").prior
+    laws = read_mapping(Path(__file__).parents[1] / "examples" / f"{name}.yaml")
+    other = default.replaced({k: distribution_from_dict(law, k) for k, law in laws.items()})
+    theta = default.sample(2000, np.random.default_rng(4))
+    ratio = np.exp(other.log_prob(theta) - default.log_prob(theta))
+    assert ratio.max() <= 2.001 and ratio.mean() == pytest.approx(1, abs=0.06)
