@@ -221,11 +221,8 @@ class StarsSky:
 
 def _laws(isochrones: Isochrones, given: Mapping[str, Mapping[str, Any]]) -> dict[str, Law]:
     ages, feh = isochrones.log_age, isochrones.feh
-    span = {"low": max(6.0, float(ages[0])), "high": min(10.1, float(ages[-1]))}
     content: dict[str, Mapping[str, Any]] = {
-        "log_age": {
-            "kind": "mixture", "laws": [{"kind": "log_of_uniform", **span}, {"kind": "uniform", **span}], "weights": [0.5, 0.5],
-        },
+        "log_age": {"kind": "uniform", "low": max(6.0, float(ages[0])), "high": min(10.1, float(ages[-1]))},
         "feh": {"kind": "normal", "mean": -0.2, "sd": 0.5, "low": float(feh[0]), "high": float(feh[-1])},
         "mass": {"kind": "power_law", "low": 0.1, "high": 50.0},
         "distance": {"kind": "volume", "scale": 1350.0, "low": 10.0, "high": 30000.0},
