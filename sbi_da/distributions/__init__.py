@@ -8,7 +8,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from sbi_da.distributions.elementary import Exponential, LogOfUniform, LogUniform, Normal, Uniform
 from sbi_da.distributions.galaxy import DustLayer, VolumeDensity
 from sbi_da.distributions.law import Distribution, Law
-from sbi_da.distributions.mixture import Mixture
+from sbi_da.distributions.mixture import Component, Mixture
 from sbi_da.distributions.power_law import BrokenPowerLaw
 from sbi_da.distributions.tabulated import Tabulated
 from sbi_da.errors import ConfigError
@@ -18,10 +18,7 @@ __all__ = [
     "Normal", "Tabulated", "Uniform", "VolumeDensity", "distribution_from_dict",
 ]
 
-AnyDistribution = Annotated[
-    Uniform | LogUniform | LogOfUniform | Normal | Exponential | DustLayer | VolumeDensity | BrokenPowerLaw | Tabulated | Mixture,
-    Field(discriminator="kind"),
-]
+AnyDistribution = Annotated[Component | DustLayer | Mixture, Field(discriminator="kind")]
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyDistribution)
 
 

@@ -13,12 +13,10 @@ from sbi_da.distributions.law import Array, Distribution
 from sbi_da.distributions.power_law import BrokenPowerLaw
 from sbi_da.distributions.tabulated import Tabulated
 
-__all__ = ["Mixture"]
+__all__ = ["Component", "Mixture"]
 
-Component = Annotated[
-    Uniform | LogUniform | LogOfUniform | Normal | Exponential | VolumeDensity | BrokenPowerLaw | Tabulated,
-    Field(discriminator="kind"),
-]
+Component = Uniform | LogUniform | LogOfUniform | Normal | Exponential | VolumeDensity | BrokenPowerLaw | Tabulated
+"""Laws that depend on no other parameter."""
 
 
 class Mixture(Distribution):
@@ -30,7 +28,7 @@ class Mixture(Distribution):
     """
 
     kind: Literal["mixture"] = "mixture"
-    laws: tuple[Component, ...] = Field(min_length=1)
+    laws: tuple[Annotated[Component, Field(discriminator="kind")], ...] = Field(min_length=1)
     weights: tuple[float, ...]
 
     @model_validator(mode="after")
