@@ -47,6 +47,19 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--out", required=True, type=Path, metavar="RUN")
     add.add_argument("--quiet", action="store_true", help="no progress bar")
 
+    add = commands.add_parser("align", help="adapt a trained estimator to real objects, and judge whether that helped")
+    add.add_argument("run", type=Path, metavar="RUN")
+    add.add_argument("overrides", nargs="*", metavar="key=value", help="for example alignment.epochs=5")
+    add.add_argument("--labelled", metavar="TABLE", help="real objects whose parameters, or some of them, are known")
+    add.add_argument(
+        "--label", action="append", default=[], metavar="NAME=COLUMN[:ERROR]", help="column of a label and of its standard deviation",
+    )
+    add.add_argument("--real", metavar="TABLE", help="real objects without labels, for distribution terms")
+    add.add_argument("--id-column", help="column of identifiers of both tables")
+    add.add_argument("--out", required=True, type=Path, metavar="RUN")
+    add.add_argument("--seed", type=_whole(0), default=0)
+    add.add_argument("--quiet", action="store_true", help="no progress bar")
+
     add = commands.add_parser("evaluate", help="calibration and accuracy on objects whose parameters are known")
     add.add_argument("run", type=Path, metavar="RUN")
     add.add_argument("data", metavar="DATA", help="records (Zarr) with parameters")
@@ -124,6 +137,34 @@ def _train(arguments: argparse.Namespace) -> None:
         f"held-out NLL {training.get('held_out_nll', float('nan')):.3f} after {training.get('steps')} steps "
         f"in {training.get('seconds', 0) / 60:.1f} minutes"
     )
+
+
+def _align(arguments: argparse.Namespace) -> None:
+    from sbi_da.alignment_run import OUTPUTS, align
+    from sbi_da.config import config_from
+    from sbi_da.estimator import Estimator
+    from sbi_da.inference import read_objects
+
+    out = _check_folder(arguments.out, OUTPUTS)
+    base = Estimator.load(arguments.run)
+    config = config_from(base.metadata.get("config", {}), arguments.overrides, str(arguments.run))
+    columns: dict[str, tuple[str, str | None]] = {}
+    for name, text in _pairs(arguments.label, "--label", "NAME=COLUMN or NAME=COLUMN:ERROR_COLUMN").items():
+        base.parameter(name)
+        column, _, error = text.partition(":")
+        columns[name] = (column, error or None)
+    if columns and not arguments.labelled:
+        raise SbiDaError("--label names columns of the table of --labelled, which is not given")
+    plain: dict[str, Any] = {"id_column": arguments.id_column} if arguments.id_column else {}
+    taught = {**plain, "parameters": columns} if columns else plain
+    labelled = read_objects(base, arguments.labelled, **taught) if arguments.labelled else None
+    real = read_objects(base, arguments.real, **plain) if arguments.real else None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="alignment is not used")  # said below
+        found = align(base, labelled, real, config.alignment, out, arguments.seed, config.training.threads, not arguments.quiet)
+    print(f"{found.verdict.reason}\n{'aligned' if found.verdict.kept else 'unaligned'} estimator: {arguments.out}")
+    if not found.verdict.kept:
+        print(f"sbi-da: alignment is not used: {found.verdict.reason}", file=sys.stderr)
 
 
 def _check_folder(path: Path, replace: Sequence[str]) -> Path:
@@ -247,7 +288,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     arguments = _parse(argv)
-    commands = {"simulate": _simulate, "train": _train, "evaluate": _evaluate, "query": _query}
+    commands = {"simulate": _simulate, "train": _train, "align": _align, "evaluate": _evaluate, "query": _query}
     try:
         if arguments.command == "list":
             _list(arguments.what)

@@ -1,8 +1,9 @@
 """Experiment configs: YAML files, inheritance, overrides, strict checks."""
 
+import copy
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sbi_da.alignment_config import AlignmentConfig
 from sbi_da.errors import ConfigError
 from sbi_da.estimator import NetworkConfig, SimulatorSpec
 from sbi_da.proposal import Proposal
 from sbi_da.records import AnyMissing, NothingMissing
 
-__all__ = ["Config", "TrainingConfig", "config_root", "list_configs", "load_config", "read_mapping"]
+__all__ = ["Config", "TrainingConfig", "config_from", "config_root", "list_configs", "load_config", "read_mapping"]
 
 
 class _Strict(BaseModel):
@@ -68,6 +70,7 @@ class Config(_Strict):
         proposal: where training objects are drawn; None draws from the prior.
         network: sizes.
         training: how to train.
+        alignment: how to align the trained estimator with real objects.
     """
 
     description: str = ""
@@ -80,6 +83,7 @@ class Config(_Strict):
     proposal: Proposal | None = None
     network: NetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()
+    alignment: AlignmentConfig = AlignmentConfig()
 
 
 def config_root() -> Path:
@@ -179,10 +183,24 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: naming the file or override, the key and what was expected.
     """
-    content = _read(name)
-    _override(content, overrides)
+    return config_from(_read(name), overrides, name)
+
+
+def config_from(content: Mapping[str, Any], overrides: Sequence[str] = (), name: str = "") -> Config:
+    """A config from plain content, such as an artefact keeps, with overrides; every key is checked.
+
+    Args:
+        content: mapping of keys to values.
+        overrides: ``key.sub=value`` strings.
+        name: what it is called in errors.
+
+    Raises:
+        ConfigError: naming the config or override, the key and what was expected.
+    """
+    changed = copy.deepcopy(dict(content))
+    _override(changed, overrides)
     try:
-        return Config.model_validate(content)
+        return Config.model_validate(changed)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

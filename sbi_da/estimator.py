@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import sbi_da
+from sbi_da.alignment.adapter import RealBranch
+from sbi_da.alignment.features import Features
 from sbi_da.atomic import whole_folder
 from sbi_da.encoders import ScalarEncoder
 from sbi_da.errors import ArtefactError, SbiDaError, UnknownNameError
@@ -23,7 +25,7 @@ from sbi_da.fusion import MaskedTransformer
 from sbi_da.layout import Layout, Scalars
 from sbi_da.posteriors import Posterior, SplineHead
 from sbi_da.prior import Prior
-from sbi_da.records import Records
+from sbi_da.records import ABSENT, Records
 from sbi_da.simulators import Parameter, Simulator, get_simulator
 from sbi_da.surveys import Survey
 
@@ -92,6 +94,7 @@ class Estimator(nn.Module):
         derived: quantities computed from draws by the simulator.
         simulator: where they come from.
         metadata: provenance, kept in the artefact.
+        adapter: parts of a branch for real objects, see :class:`~sbi_da.alignment.adapter.RealBranch`.
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class Estimator(nn.Module):
         derived: Sequence[str] = (),
         simulator: SimulatorSpec | None = None,
         metadata: Mapping[str, Any] | None = None,
+        adapter: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.layout = Layout(tuple(surveys))
@@ -118,6 +122,8 @@ class Estimator(nn.Module):
         self.encoder = ScalarEncoder(kinds, self.layout.survey_index.tolist(), size.width, size.summary)
         self.fusion = MaskedTransformer(size.width, size.context, size.layers, size.heads, size.summary, size.blocks)
         self.head = SplineHead(len(prior.names), size.context, size.transforms, size.bins, size.hidden)
+        self.adapter: RealBranch | None = None
+        self.adapt(adapter)
 
     @property
     def surveys(self) -> list[str]:
@@ -129,12 +135,42 @@ class Estimator(nn.Module):
         """Names of the inferred parameters."""
         return self.prior.names
 
-    def context(self, value: Tensor, error: Tensor, state: Tensor) -> Tensor:
-        """Encode laid-out measurements, each ``(object, channel)``, to contexts ``(object, context)``."""
-        return self.fusion(*self.encoder(value, error, state))
+    def adapt(self, parts: Sequence[str]) -> None:
+        """Put a fresh branch for real objects in place, or none; it changes nothing until it is trained."""
+        size, index = self.network, self.layout.survey_index.tolist()
+        self.adapter = RealBranch(parts, index, size.width, size.summary, size.context) if parts else None
 
-    def encode(self, scalars: Scalars, batch: int = 4096) -> Tensor:
-        """Contexts of laid-out measurements without gradients, in evaluation mode."""
+    def features(self, value: Tensor, error: Tensor, state: Tensor, real: Tensor | None = None) -> Features:
+        """Encode laid-out measurements.
+
+        Args:
+            value: shape ``(object, channel)``; whatever stands in absent entries is never read.
+            error: same shape.
+            state: same shape.
+            real: which objects are real and pass the adapter, boolean, shape ``(object,)``; None: none.
+        """
+        adapter = self.adapter if real is not None else None
+        if adapter is not None and real is not None:
+            seen = state != ABSENT
+            shift = adapter.shift(self.encoder.colours(value, error, state), seen) * self.encoder.scale[1]
+            value = torch.where(seen & real[:, None], value + shift, value)
+        tokens, present, summary = self.encoder(value, error, state)
+        if adapter is not None and real is not None:
+            adapted, moved = adapter.tokens(tokens, summary)
+            tokens = torch.where(real[:, None, None], adapted, tokens)
+            summary = torch.where(real[:, None], moved, summary)
+        context = self.fusion(tokens, present, summary)
+        if adapter is not None and real is not None:
+            context = torch.where(real[:, None], adapter.context(context), context)
+        surveys = slice(1, 1 + len(self.surveys))
+        return Features(context, tokens[:, surveys], present[:, surveys])
+
+    def context(self, value: Tensor, error: Tensor, state: Tensor, real: Tensor | None = None) -> Tensor:
+        """Contexts of laid-out measurements, shape ``(object, context)``; arguments as of :meth:`features`."""
+        return self.features(value, error, state, real).context
+
+    def encode(self, scalars: Scalars, batch: int = 4096, real: bool = False) -> Tensor:
+        """Contexts of laid-out measurements, of real objects or not, without gradients, in evaluation mode."""
         training = self.training
         self.eval()
         pieces = [torch.zeros(0, self.network.context)]
@@ -146,6 +182,7 @@ class Estimator(nn.Module):
                         torch.from_numpy(scalars.value[rows]).float(),
                         torch.from_numpy(scalars.error[rows]).float(),
                         torch.from_numpy(scalars.state[rows]),
+                        torch.full((len(scalars.state[rows]),), True) if real else None,
                     )
                 )
         self.train(training)
@@ -158,7 +195,7 @@ class Estimator(nn.Module):
             raise SbiDaError(f"the estimator reads {', '.join(self.surveys)}; the records hold only {', '.join(unread)}")
         return Posterior(
             self.head,
-            self.encode(self.layout.read(records)),
+            self.encode(self.layout.read(records), real=records.attrs.get("domain") == "real"),
             self.prior,
             records.ids,
             units={k: p.unit for k, p in self.parameters_info.items()},
@@ -195,6 +232,7 @@ class Estimator(nn.Module):
                 "network": self.network.model_dump(mode="json"),
                 "derived": list(self.derived),
                 "simulator": self.simulator.model_dump(mode="json") if self.simulator else None,
+                "adapter": list(self.adapter.parts) if self.adapter else [],
                 "weights_sha256": hashlib.sha256((folder / FILES[0]).read_bytes()).hexdigest(),
                 "versions": _versions(),
                 "metadata": self.metadata,
@@ -237,6 +275,7 @@ class Estimator(nn.Module):
                 content["derived"],
                 SimulatorSpec.model_validate(content["simulator"]) if content["simulator"] else None,
                 content["metadata"],
+                content.get("adapter", []),
             )
             estimator.load_state_dict(load_file(weights))
         except (KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from sbi_da.config import TrainingConfig
 from sbi_da.estimator import Estimator
+from sbi_da.layout import Scalars
 from sbi_da.optimiser import MuonAdamW
 from sbi_da.sources import Examples, Source
 
@@ -30,19 +31,26 @@ VALIDATION_EPOCH = 2**31
 Batch = dict[str, Tensor]
 
 
-def tensors(examples: Examples, rows: Any = slice(None)) -> Batch:
-    scalars = examples.scalars
+def measurements(scalars: Scalars, rows: Any = slice(None)) -> Batch:
+    """Measurements of some objects as tensors."""
     return {
         "value": torch.from_numpy(scalars.value[rows]).float(),
         "error": torch.from_numpy(scalars.error[rows]).float(),
         "state": torch.from_numpy(scalars.state[rows]),
+    }
+
+
+def tensors(examples: Examples, rows: Any = slice(None)) -> Batch:
+    """Some of the examples as tensors."""
+    return {
+        **measurements(examples.scalars, rows),
         "z": torch.from_numpy(examples.z[rows]).float(),
         "weight": torch.from_numpy(np.exp(examples.log_weight[rows])).float(),
     }
 
 
 class _EpochStream(IterableDataset[dict[str, Batch]]):
-    """Batches ``{"simulated": batch}`` of one epoch, made when the epoch starts."""
+    """Batches of one epoch, made when the epoch starts."""
 
     def __init__(self, module: "StreamModule") -> None:
         self.module = module
@@ -51,14 +59,8 @@ class _EpochStream(IterableDataset[dict[str, Batch]]):
         return self.module.config.steps_per_epoch
 
     def __iter__(self) -> Iterator[dict[str, Batch]]:
-        config = self.module.config
         trainer = self.module.trainer
-        epoch = trainer.current_epoch if trainer is not None else 0
-        steps, batch = config.steps_per_epoch, config.batch
-        examples = self.module.source.examples(steps * batch, epoch)
-        whole = tensors(examples)
-        for rows in np.array_split(np.arange(len(examples)), steps):
-            yield {"simulated": {k: v[rows[0] : rows[-1] + 1] for k, v in whole.items()}}
+        yield from self.module.batches(trainer.current_epoch if trainer is not None else 0)
 
 
 class StreamModule(L.LightningDataModule):
@@ -73,6 +75,14 @@ class StreamModule(L.LightningDataModule):
     def __init__(self, source: Source, validation: Source, config: TrainingConfig) -> None:
         super().__init__()
         self.source, self.validation, self.config = source, validation, config
+
+    def batches(self, epoch: int) -> Iterator[dict[str, Batch]]:
+        """Batches ``{"simulated": batch}`` of an epoch."""
+        steps, batch = self.config.steps_per_epoch, self.config.batch
+        examples = self.source.examples(steps * batch, epoch)
+        whole = tensors(examples)
+        for rows in np.array_split(np.arange(len(examples)), steps):
+            yield {"simulated": {k: v[rows[0] : rows[-1] + 1] for k, v in whole.items()}}
 
     def train_dataloader(self) -> DataLoader[Any]:  # noqa: D102
         return DataLoader(_EpochStream(self), batch_size=None, num_workers=0)
@@ -99,14 +109,14 @@ class TrainingModule(L.LightningModule):
         width = estimator.network.context
         self.level = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)) if weighted else None
 
-    def nll(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Negative log-likelihood of each object in normal scores, and the contexts."""
-        context = self.estimator.context(batch["value"], batch["error"], batch["state"])
-        return -self.estimator.head.log_prob(batch["z"], context), context
-
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:  # noqa: D102
         simulated = batch["simulated"]
-        nll, context = self.nll(simulated)
+        context = self.estimator.context(simulated["value"], simulated["error"], simulated["state"])
+        return self.posterior_loss(simulated, context)
+
+    def posterior_loss(self, simulated: Batch, context: Tensor) -> Tensor:
+        """Weighted negative log-likelihood of simulated objects, and the regression of their weights."""
+        nll = -self.estimator.head.log_prob(simulated["z"], context)
         if self.level is None:
             loss = nll.mean()
             self.log("train_nll", loss.detach(), prog_bar=True)
@@ -122,8 +132,9 @@ class TrainingModule(L.LightningModule):
         return loss + regression
 
     def validation_step(self, batch: dict[str, Batch], batch_idx: int) -> None:  # noqa: D102
-        nll, _ = self.nll(batch["simulated"])
-        weight = batch["simulated"]["weight"]
+        simulated = batch["simulated"]
+        context = self.estimator.context(simulated["value"], simulated["error"], simulated["state"])
+        nll, weight = -self.estimator.head.log_prob(simulated["z"], context), simulated["weight"]
         self._sums += torch.stack([(weight * nll).sum(), weight.sum(), nll.sum(), nll.new_tensor(len(nll))])
 
     def on_validation_epoch_start(self) -> None:  # noqa: D102

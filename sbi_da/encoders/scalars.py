@@ -89,6 +89,11 @@ class ScalarEncoder(nn.Module):
         phase = x[..., None] * self.frequency
         return torch.cat([phase.sin(), phase.cos()], dim=-1)
 
+    def colours(self, value: Tensor, error: Tensor, state: Tensor) -> Tensor:
+        """Magnitudes relative to the object's mean, other values as they are, scaled; zero where absent; ``(object, channel)``."""
+        colour = self._rows(value, error, state)[1]
+        return torch.where(state != ABSENT, (colour - self.center[1]) / self.scale[1], 0.0)
+
     def forward(self, value: Tensor, error: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Encode.
 

@@ -6,6 +6,7 @@ unit width; they shape what is not Gaussian. At initialisation :math:`\mu = 0, \
 prior, and an object without data asks for the identity.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 __all__ = ["SplineHead"]
 
+LOG_TWO_PI = math.log(2 * math.pi)
 LOG_SCALE = (-2.0, 7.0)
 """Range of the logarithm of Lambda's diagonal."""
 
@@ -60,9 +62,15 @@ class SplineHead(nn.Module):
 
     def log_prob(self, z: Tensor, context: Tensor) -> Tensor:
         """Log-density of ``z``, shape ``(..., parameter)``, given contexts ``(..., context)``; shape ``(...)``."""
+        noise, log_det = self.noise(z, context)
+        return log_det - 0.5 * noise.square().sum(-1) - 0.5 * self.parameters_count * LOG_TWO_PI
+
+    def noise(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """The standard normal noise that :meth:`transform` maps to ``z``, and the log-determinant of that map's inverse."""
         location, root, log_det = self._affine(context)
         u = (root @ (z - location)[..., None])[..., 0]
-        return self.flow(context).log_prob(u) + log_det
+        noise, log_abs_det = self.flow(context).transform.call_and_ladj(u)
+        return noise, log_abs_det + log_det
 
     def transform(self, noise: Tensor, context: Tensor) -> Tensor:
         """Map standard normal ``noise``, shape ``(..., parameter)``, to draws."""

@@ -1,0 +1,144 @@
+"""Training on three streams: simulated objects, unlabelled real ones, and labelled real ones with simulated twins.
+
+All objects of a step pass the network in one go, the real ones through their branch, and gradients flow to both sides. The loss is
+that of the simulated posterior plus the scheduled terms of the alignment.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sbi_da.alignment.schedule import Scheduler
+from sbi_da.alignment_config import AlignmentConfig, PairSpec, TermSpec
+from sbi_da.config import TrainingConfig
+from sbi_da.estimator import Estimator
+from sbi_da.layout import Scalars
+from sbi_da.sources import Source
+from sbi_da.training import Batch, StreamModule, TrainingModule, measurements
+
+__all__ = ["AlignmentModule", "Paired", "ThreeStreams"]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Labelled real objects and their simulated twins.
+
+    Attributes:
+        real: what was measured of them.
+        twin: the same objects simulated, with the same channels; shape ``(object * draws, channel)``, draws of an object together.
+        z: normal scores of their parameters, shape ``(object, parameter)``.
+        draws: twins per object.
+    """
+
+    real: Scalars
+    twin: Scalars
+    z: np.ndarray
+    draws: int = 1
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+
+class ThreeStreams(StreamModule):
+    """Adds real and paired objects to the batches of a simulated stream.
+
+    Args:
+        source: simulated training examples.
+        validation: held-out simulated ones.
+        config: sizes.
+        real: unlabelled real objects; None: none.
+        paired: labelled ones; None: none.
+        weights: of simulated objects by their parameters' normal scores ``(object, parameter)``; None: all alike.
+        seed: which real objects come in which step.
+    """
+
+    def __init__(
+        self, source: Source, validation: Source, config: TrainingConfig, real: Scalars | None = None,
+        paired: Paired | None = None, weights: Any = None, seed: int = 0,
+    ) -> None:
+        super().__init__(source, validation, config)
+        self.real, self.paired, self.weights, self.seed = real, paired, weights, seed
+
+    def batches(self, epoch: int) -> Iterator[dict[str, Batch]]:
+        """Batches of an epoch."""
+        rng = np.random.default_rng([self.seed, 3, epoch])
+        for streams in super().batches(epoch):
+            if self.weights is not None:
+                found = self.weights(streams["simulated"]["z"].numpy())
+                streams["simulated"]["population"] = torch.from_numpy(found).float()
+            if self.real is not None:
+                size = min(self.config.batch, len(self.real))
+                streams["real"] = measurements(self.real, rng.choice(len(self.real), size, replace=False))
+            if self.paired is not None:
+                size = min(self.config.batch // 2, len(self.paired))
+                rows = rng.choice(len(self.paired), size, replace=False)
+                twins = rows * self.paired.draws + rng.integers(self.paired.draws, size=size)
+                streams["paired"] = {
+                    **measurements(self.paired.real, rows), "z": torch.from_numpy(self.paired.z[rows]).float()
+                }
+                streams["twin"] = measurements(self.paired.twin, twins)
+            yield streams
+
+
+class AlignmentModule(TrainingModule):
+    """Optimises an estimator on the three streams.
+
+    Args:
+        estimator: what is trained.
+        config: schedule of the optimiser.
+        weighted: whether simulated examples carry weights.
+        alignment: the terms.
+    """
+
+    def __init__(self, estimator: Estimator, config: TrainingConfig, weighted: bool, alignment: AlignmentConfig) -> None:
+        super().__init__(estimator, config, weighted)
+        self.alignment = alignment
+        width = estimator.network.context
+        self.terms = nn.ModuleList(spec.build(width) for spec in alignment.terms)
+        self.pairs = nn.ModuleList(spec.build() for spec in alignment.pairs)
+        specs: list[TermSpec | PairSpec] = [*alignment.terms, *alignment.pairs]
+        self.names = [f"{spec.kind}_{k}" for k, spec in enumerate(specs)]
+        schedules = {name: spec.weight.build() for name, spec in zip(self.names, specs, strict=True)}
+        if alignment.labelled is not None:
+            schedules["labelled"] = alignment.labelled.build()
+        self.scheduler = Scheduler(schedules) if schedules else None
+        if alignment.train == "adapter":
+            for name, parameter in estimator.named_parameters():
+                parameter.requires_grad_(name.startswith("adapter."))
+
+    @property
+    def progress(self) -> float:
+        """Of the training, from 0 to 1."""
+        total = self.config.epochs * self.config.steps_per_epoch
+        return min(1.0, self.global_step / max(1, total))
+
+    def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:  # noqa: D102
+        names = list(batch)
+        stacked = {k: torch.cat([batch[n][k] for n in names]) for k in ("value", "error", "state")}
+        real = torch.cat([torch.full((len(batch[n]["state"]),), n in ("real", "paired")) for n in names])
+        everything = self.estimator.features(**stacked, real=real.to(self.device))
+        sizes = [len(batch[n]["state"]) for n in names]
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        of = {n: everything[slice(int(starts[k]), int(starts[k + 1]))] for k, n in enumerate(names)}
+        loss = self.posterior_loss(batch["simulated"], of["simulated"].context)
+        if self.scheduler is None:
+            return loss
+        progress, losses = self.progress, {}
+        active = set(self.scheduler.active(progress))
+        for name, term in zip(self.names, [*self.terms, *self.pairs], strict=True):
+            if name not in active:
+                continue
+            if term in set(self.terms):
+                term.term.progress = progress
+                losses[name] = term(of["simulated"], of["real"], weight=batch["simulated"].get("population"))
+            else:
+                losses[name] = term(of["twin"].context, of["paired"].context)
+        if "labelled" in active:
+            losses["labelled"] = -self.estimator.head.log_prob(batch["paired"]["z"], of["paired"].context).mean()
+        for name, value in losses.items():
+            self.log(f"loss_{name}", value.detach())
+        return loss + self.scheduler(losses, progress) if losses else loss

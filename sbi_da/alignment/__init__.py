@@ -1,0 +1,1 @@
+"""Bringing simulated and real features together."""

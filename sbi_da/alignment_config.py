@@ -1,0 +1,143 @@
+"""What a config says of alignment, and the losses built from it."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sbi_da.alignment.adapter import PARTS
+from sbi_da.alignment.pairs import PairTerm
+from sbi_da.alignment.placed import Place, PlacedTerm
+from sbi_da.alignment.registry import PAIR_TERMS, TERMS
+from sbi_da.alignment.schedule import Fixed, Linear, Ramp, Schedule
+from sbi_da.errors import UnknownNameError
+from sbi_da.schema import build
+
+__all__ = ["AlignmentConfig", "PairSpec", "TermSpec", "Weighting"]
+
+SCHEDULES: dict[str, type[Schedule]] = {s.kind: s for s in (Fixed, Linear, Ramp)}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Weighting(_Strict):
+    """How much a loss counts in the course of the training.
+
+    Attributes:
+        kind: fixed, linear, or ramp (nothing during ``warmup``, then a rise until ``full``).
+        value: the weight in the end.
+        warmup: progress, from 0 to 1, at which a ramp begins.
+        full: progress at which it ends.
+    """
+
+    kind: Literal["fixed", "linear", "ramp"] = "ramp"
+    value: float = Field(0.5, ge=0)
+    warmup: float = Field(0.0, ge=0, le=1)
+    full: float = Field(0.3, ge=0, le=1)
+
+    def build(self) -> Schedule:
+        """The schedule."""
+        return Ramp(self.value, self.warmup, self.full) if self.kind == "ramp" else SCHEDULES[self.kind](self.value)
+
+
+class TermSpec(_Strict):
+    """A term between the features of simulated and real objects.
+
+    Attributes:
+        kind: name of the term.
+        on: the fused context, the tokens of each survey, or both.
+        strata: compare objects with the same surveys only, or all together.
+        weight: its schedule.
+        options: arguments of the term.
+    """
+
+    kind: str
+    on: Place = "context"
+    strata: Literal["pattern", "none"] = "pattern"
+    weight: Weighting = Weighting()
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _known(self) -> "TermSpec":
+        _find(self.kind, TERMS)
+        return self
+
+    def build(self, width: int) -> PlacedTerm:
+        """The term for features of a width."""
+        cls = _find(self.kind, TERMS)
+        return PlacedTerm(build(cls, self.options, f"term {self.kind!r}", {"width": width}), self.on, self.strata)
+
+
+class PairSpec(_Strict):
+    """A term between the contexts of labelled real objects and of their simulated twins.
+
+    Attributes:
+        kind: name of the term.
+        weight: its schedule.
+        options: arguments of the term.
+    """
+
+    kind: str
+    weight: Weighting = Weighting()
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _known(self) -> "PairSpec":
+        _find(self.kind, PAIR_TERMS)
+        return self
+
+    def build(self) -> PairTerm:
+        """The term."""
+        return build(_find(self.kind, PAIR_TERMS), self.options, f"pair term {self.kind!r}")
+
+
+class AlignmentConfig(_Strict):
+    """How an estimator is aligned with real objects.
+
+    Attributes:
+        correction: learn the simulator's discrepancy from labelled real objects and train on the corrected simulator.
+        adapter: parts of a branch for real objects.
+        train: the whole network, or the adapter alone (the rest, and so every simulated posterior, stays as it is).
+        terms: between simulated and unlabelled real objects.
+        pairs: between labelled real objects and their simulated twins.
+        labelled: weight of the posterior loss on labelled real objects.
+        population: weigh simulated objects in ``terms`` by the population of the labelled ones, or take it as the same.
+        recalibrate: shift and widen the posteriors in the end, by labelled objects that were held out.
+        held_out: share of the labelled objects that judge.
+        epochs: number of epochs.
+        steps_per_epoch: optimiser steps per epoch.
+        batch: simulated objects per step, and as many real ones at most.
+        learning_rate: peak of the schedule.
+    """
+
+    correction: bool = True
+    adapter: list[Literal["instrument", "film", "residual"]] = []
+    train: Literal["all", "adapter"] = "all"
+    terms: list[TermSpec] = []
+    pairs: list[PairSpec] = []
+    labelled: Weighting | None = None
+    population: Literal["same", "labels"] = "same"
+    recalibrate: bool = False
+    held_out: float = Field(0.2, gt=0, lt=1)
+    epochs: int = Field(6, ge=1)
+    steps_per_epoch: int = Field(200, ge=1)
+    batch: int = Field(512, ge=2)
+    learning_rate: float = Field(2e-3, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "AlignmentConfig":
+        if self.train == "adapter" and not self.adapter:
+            raise ValueError(f"train: adapter needs an adapter: name one or more of {', '.join(PARTS)}")
+        return self
+
+    @property
+    def needs_real(self) -> bool:
+        """Whether unlabelled real objects are of use."""
+        return bool(self.terms)
+
+
+def _find(kind: str, known: dict[str, Any]) -> Any:
+    if kind not in known:
+        raise ValueError(str(UnknownNameError("term", kind, list(known))))
+    return known[kind]

@@ -1,0 +1,175 @@
+"""An alignment run: a trained estimator, real objects and labels in, an aligned and judged estimator out."""
+
+import copy
+import json
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sbi_da.aligning import AlignmentModule, Paired, ThreeStreams
+from sbi_da.alignment.gate import Verdict, judge_by_labels
+from sbi_da.alignment.population import weights_from_labels
+from sbi_da.alignment_config import AlignmentConfig
+from sbi_da.config import Config, TrainingConfig
+from sbi_da.corrected import correct
+from sbi_da.errors import SbiDaError
+from sbi_da.estimator import Estimator
+from sbi_da.fitting import fit
+from sbi_da.labels import draw_parameters, label_log_score, labels_of
+from sbi_da.layout import Scalars
+from sbi_da.records import ABSENT, Records, split_by_group
+from sbi_da.simulation import simulate
+from sbi_da.simulators import Simulator, get_simulator
+from sbi_da.sources import SimulatorSource
+
+__all__ = ["OUTPUTS", "Aligned", "align"]
+
+OUTPUTS = ("estimator", "alignment.json", "logs")
+"""What a run writes."""
+TWINS = 8
+"""Simulated twins per labelled object."""
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Outcome of :func:`align`.
+
+    Attributes:
+        estimator: the one to use: the aligned one, or where the gate closed the one it started from.
+        candidate: the aligned one in any case.
+        verdict: what the gate found.
+    """
+
+    estimator: Estimator
+    candidate: Estimator
+    verdict: Verdict
+
+
+def align(
+    base: Estimator,
+    labelled: Records | None,
+    real: Records | None = None,
+    config: AlignmentConfig | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: bool = False,
+) -> Aligned:
+    """Align an estimator with real objects and judge whether that helped.
+
+    Args:
+        base: trained on simulations; it is not changed.
+        labelled: real objects whose parameters, or some of them, are known; a share is held out to judge.
+        real: unlabelled real objects, for distribution terms.
+        config: what to do; by default the simulator is corrected.
+        out: folder of the run; None: nothing is written.
+        seed: of splits, draws and training.
+        threads: torch threads; None leaves torch's own choice.
+        progress: show a progress bar.
+
+    Raises:
+        SbiDaError: what is asked for needs objects that were not given, or too few of them can be used.
+    """
+    config = config or AlignmentConfig()
+    experiment = Config.model_validate(base.metadata["config"])
+    simulator = get_simulator(experiment.simulator.name, **experiment.simulator.options)
+    needs_labels = config.correction or config.pairs or config.labelled or config.population == "labels"
+    if needs_labels and labelled is None:
+        raise SbiDaError("this alignment needs labelled real objects: give some, or switch correction, pairs and labelled off")
+    if config.needs_real and real is None:
+        raise SbiDaError("the terms of this alignment need unlabelled real objects: give some")
+    if threads:
+        torch.set_num_threads(threads)
+    started = time.perf_counter()
+    taught, judges = (None, None) if labelled is None else split_by_group(labelled, (1 - config.held_out, config.held_out), seed)
+    candidate = copy.deepcopy(base)
+    candidate.adapt(config.adapter)
+    layout = candidate.layout
+    corrected, paired, weights = simulator, None, None
+    if taught is not None and needs_labels:
+        drawn = draw_parameters(base, simulator, taught, seed=seed)
+        used = np.flatnonzero(drawn.used)
+        if len(used) < 5:
+            reached = f"{len(used)} of {len(taught)} labelled objects have labels the simulator can reach"
+            raise SbiDaError(f"only {reached}: at least 5 are needed")
+        some, theta = taught.isel(used), {k: v[used] for k, v in drawn.theta.items()}
+        if config.correction:
+            names = list(dict.fromkeys([*labels_of(base, some), *base.parameter_names]))
+            corrected = correct(simulator, layout, layout.read(some), theta, names, seed=seed)
+        if config.pairs or config.labelled:
+            paired = _paired(base, simulator, some, theta, seed)
+        if config.population == "labels":
+            weights = _population(base, some)
+    training = TrainingConfig(
+        epochs=config.epochs, steps_per_epoch=config.steps_per_epoch, batch=config.batch, learning_rate=config.learning_rate,
+        warmup=50, gradient_clip=experiment.training.gradient_clip, weight_decay=experiment.training.weight_decay,
+        validation=min(4000, experiment.training.validation), patience=config.epochs,
+    )
+    what = (corrected, layout.surveys, base.prior, experiment.missing, experiment.proposal)
+    source = SimulatorSource(*what, experiment.training.simulations, seed + 1)
+    validation = SimulatorSource(*what, None, seed + 1_000_003)
+    streams = ThreeStreams(
+        source, validation, training, None if real is None or not config.needs_real else layout.read(real), paired, weights, seed
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = AlignmentModule(candidate.train(), training, source.weighted, config)
+        fit(module, streams, training, out, progress)
+    for parameter in candidate.parameters():
+        parameter.requires_grad_(True)
+    candidate.eval()
+    verdict = _judge(base, candidate, judges)
+    if not verdict.kept:
+        warnings.warn(f"alignment is not used: {verdict.reason}", stacklevel=2)
+    chosen = candidate if verdict.kept else copy.deepcopy(base)
+    chosen.metadata["alignment"] = {
+        "config": config.model_dump(mode="json"), "verdict": verdict.to_dict(), "seconds": time.perf_counter() - started,
+        "labelled": 0 if labelled is None else len(labelled), "unlabelled": 0 if real is None else len(real), "seed": seed,
+    }
+    if out is not None:
+        folder = Path(out)
+        chosen.save(folder / "estimator")
+        partial = folder / "alignment.partial"
+        partial.write_text(json.dumps(chosen.metadata["alignment"], indent=1))
+        partial.replace(folder / "alignment.json")
+    return Aligned(chosen, candidate, verdict)
+
+
+def _judge(base: Estimator, candidate: Estimator, judges: Records | None) -> Verdict:
+    if judges is None:
+        return Verdict(False, False, "no labelled objects to judge by")
+    return judge_by_labels(label_log_score(base, judges), label_log_score(candidate, judges))
+
+
+def _paired(base: Estimator, simulator: Simulator, some: Records, theta: dict[str, np.ndarray], seed: int) -> Paired:
+    """Labelled objects with twins: simulated at their parameters, with their channels."""
+    layout = base.layout
+    scalars = layout.read(some)
+    pick = np.random.default_rng(seed).integers(next(iter(theta.values())).shape[1], size=(len(some), TWINS))
+    flat = {k: np.take_along_axis(v, pick, axis=1).ravel() for k, v in theta.items()}
+    twin = layout.read(simulate(simulator, layout.surveys, len(some) * TWINS, seed, theta=flat))
+    state = np.where(np.repeat(scalars.state, TWINS, 0) == ABSENT, ABSENT, twin.state).astype(twin.state.dtype)
+    first = {k: v[:, 0] for k, v in theta.items()}
+    known = {**first, **simulator.derive(first), **{k: v for k, (v, _) in labels_of(base, some).items()}}
+    z = base.prior.to_normal({k: known[k] for k in base.parameter_names})
+    return Paired(scalars, Scalars(twin.value, twin.error, state), np.where(np.isfinite(z), z, 0.0), TWINS)
+
+
+def _population(base: Estimator, some: Records) -> Any:
+    labels = labels_of(base, some)
+    absent = [n for n in base.parameter_names if n not in labels]
+    if absent:
+        raise SbiDaError(f"population: labels: the labels lack {', '.join(absent)}: every inferred parameter is needed for weights")
+    z = base.prior.to_normal({n: labels[n][0] for n in base.parameter_names})
+    z = z[np.isfinite(z).all(1)]
+
+    def weights(scores: np.ndarray) -> np.ndarray:
+        found = weights_from_labels(scores, z)
+        return found.weights if found.trusted else np.zeros(len(scores))
+
+    return weights

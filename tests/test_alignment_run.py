@@ -1,0 +1,165 @@
+"""Aligning an estimator: the way from real objects to a judged artefact."""
+
+import numpy as np
+import pytest
+import torch
+
+from sbi_da.alignment.gate import judge_by_labels, judge_without_labels
+from sbi_da.alignment_config import AlignmentConfig, PairSpec, TermSpec, Weighting
+from sbi_da.alignment_run import align
+from sbi_da.config import Config
+from sbi_da.errors import ConfigError, SbiDaError
+from sbi_da.estimator import Estimator
+from sbi_da.labels import draw_parameters, label_log_score, labels_of
+from sbi_da.layout import Layout
+from sbi_da.records import Measurements, Records
+from sbi_da.runs import build
+from sbi_da.simulation import simulate
+from sbi_da.simulators import get_simulator
+
+TINY = {"epochs": 1, "steps_per_epoch": 3, "batch": 32}
+
+
+@pytest.fixture(scope="module")
+def base():
+    config = Config.model_validate({
+        "simulator": {"name": "linear_gaussian"}, "parameters": ["theta_1", "theta_2", "theta_3"],
+        "missing": {"kind": "uniform", "channels": 0.0},
+        "network": {"width": 8, "layers": 1, "heads": 2, "summary": 16, "blocks": 1, "context": 16, "transforms": 2, "bins": 4,
+                    "hidden": [16]},
+    })
+    return build(config)[2].eval()
+
+
+def real_objects(n, seed, shift=0.8):
+    simulator = get_simulator("linear_gaussian")
+    records = simulate(simulator, simulator.surveys(), n, seed)
+    seen = {}
+    for name in records.surveys:
+        m = records.survey(name)
+        seen[name] = Measurements(m.channels, m.units, m.value + shift, m.error, m.state)
+    return Records.build(seen, parameters=records.parameters, attrs={"domain": "real"})
+
+
+@pytest.mark.filterwarnings("ignore:alignment is not used")
+@pytest.mark.parametrize("config", [
+    AlignmentConfig(**TINY),
+    AlignmentConfig(**TINY, correction=False, adapter=["instrument", "film", "residual"], train="adapter",
+                    pairs=[PairSpec(kind="pair")], labelled=Weighting(kind="fixed")),
+    AlignmentConfig(**TINY, correction=False, adapter=["film"], terms=[TermSpec(kind="sinkhorn", on="both")], population="labels"),
+], ids=["correction", "pairs", "terms"])
+def test_every_way_runs_and_leaves_an_artefact(base, config, tmp_path):
+    before = {k: v.clone() for k, v in base.state_dict().items()}
+    found = align(base, real_objects(60, 1), real_objects(80, 2), config, tmp_path / "run", threads=1)
+    loaded = Estimator.load(tmp_path / "run")
+    assert (tmp_path / "run" / "alignment.json").is_file()
+    assert loaded.metadata["alignment"]["verdict"]["kept"] == found.verdict.kept
+    assert all(torch.equal(before[k], v) for k, v in base.state_dict().items())
+    assert any(not torch.equal(v, before[k]) for k, v in found.candidate.state_dict().items() if k in before) or config.adapter
+    assert np.isfinite(label_log_score(loaded, real_objects(10, 3))).all()
+
+
+@pytest.mark.filterwarnings("ignore:alignment is not used")
+def test_training_the_adapter_alone_leaves_every_simulated_posterior_as_it_was(base):
+    config = AlignmentConfig(**TINY, correction=False, adapter=["instrument", "residual"], train="adapter",
+                             labelled=Weighting(kind="fixed", value=1.0))
+    found = align(base, real_objects(60, 1), config=config, threads=1)
+    simulator = get_simulator("linear_gaussian")
+    simulated = simulate(simulator, simulator.surveys(), 20, 5)
+    assert np.array_equal(label_log_score(base, simulated), label_log_score(found.candidate, simulated))
+    real = real_objects(20, 5)
+    assert not np.array_equal(label_log_score(base, real), label_log_score(found.candidate, real))
+
+
+def test_a_fresh_adapter_changes_no_bit(base):
+    real = real_objects(20, 4)
+    adapted = build(Config.model_validate(base.metadata["config"]))[2].eval()
+    adapted.load_state_dict(base.state_dict())
+    adapted.adapt(["instrument", "film", "residual"])
+    scalars = base.layout.read(real)
+    assert torch.equal(base.encode(scalars), adapted.encode(scalars, real=True))
+
+
+def test_what_is_absent_is_not_read_by_the_adapter(base):
+    torch.manual_seed(0)
+    adapted = build(Config.model_validate(base.metadata["config"]))[2].eval()
+    adapted.adapt(["instrument", "film", "residual"])
+    for parameter in adapted.adapter.parameters():
+        torch.nn.init.normal_(parameter)
+    value, error = torch.randn(6, 8), torch.full((6, 8), 0.5)
+    state = (torch.rand(6, 8) < 0.5).to(torch.uint8)
+    real = torch.tensor([True, False] * 3)
+    wild = torch.where(state == 0, torch.nan, value)
+    assert torch.equal(adapted.context(value, error, state, real), adapted.context(wild, error, state, real))
+
+
+def test_an_adapted_artefact_comes_back(base, tmp_path):
+    torch.manual_seed(0)
+    adapted = build(Config.model_validate(base.metadata["config"]))[2].eval()
+    adapted.adapt(["residual"])
+    torch.nn.init.normal_(adapted.adapter.residual[2].weight)
+    loaded = Estimator.load(adapted.save(tmp_path / "a"))
+    scalars = base.layout.read(real_objects(5, 0))
+    assert torch.equal(loaded.encode(scalars, real=True), adapted.encode(scalars, real=True))
+
+
+def test_the_gate_keeps_what_helps_and_refuses_what_harms():
+    rng = np.random.default_rng(0)
+    score = rng.normal(size=100)
+    assert judge_by_labels(score, score + 0.5 + rng.normal(size=100)).kept
+    worse = judge_by_labels(score, score - 0.5 + rng.normal(size=100))
+    assert worse.harmful and not worse.kept and "-0.638" in worse.reason
+    same = judge_by_labels(score, score + 1e-3 * rng.normal(size=100) - 1e-5)
+    assert not same.kept and not same.harmful
+    assert not judge_by_labels(score[:5], score[:5] + 1).kept
+    lost = score.copy()
+    lost[0] = -np.inf
+    assert judge_by_labels(score, lost).figures["log_score_gain"]["value"] == pytest.approx(-0.5)
+
+
+def test_without_labels_every_alarm_refuses():
+    quiet = judge_without_labels((1.0, 1.01), (0.8, 0.82), (0.9, 0.7))
+    assert quiet.kept
+    assert judge_without_labels((1.0, 1.2), (0.8, 0.82), (0.9, 0.7)).harmful
+    assert judge_without_labels((1.0, 1.01), (0.8, 0.5), (0.9, 0.7)).harmful
+    assert not judge_without_labels((1.0, 1.01), (0.8, 0.82), (0.7, 0.9)).kept
+    assert not judge_without_labels((1.0, 1.01), (0.8, 0.82), None).kept
+
+
+def test_what_is_missing_is_said(base):
+    with pytest.raises(SbiDaError, match="needs labelled real objects"):
+        align(base, None)
+    with pytest.raises(SbiDaError, match="need unlabelled real objects"):
+        align(base, real_objects(30, 0), config=AlignmentConfig(terms=[TermSpec(kind="energy")]))
+    bare = Records.build({"modality_a": real_objects(5, 0).survey("modality_a")})
+    with pytest.raises(SbiDaError, match="carry none of"):
+        labels_of(base, bare)
+    with pytest.raises(ValueError, match="sinkhorn"):
+        TermSpec(kind="sinkhron")
+    with pytest.raises(ConfigError, match="blur"):
+        TermSpec(kind="sinkhorn", options={"blurr": 1}).build(4)
+
+
+def test_labels_with_errors_are_met_by_the_draws(base):
+    real = real_objects(40, 1)
+    held = real.parameters
+    known = {"theta_1": held["theta_1"], "theta_1_error": np.full(40, 0.05)}
+    some = Records.build({n: real.survey(n) for n in real.surveys}, parameters=known, attrs={"domain": "real"})
+    drawn = draw_parameters(base, get_simulator("linear_gaussian"), some, draws=4)
+    miss = np.abs(drawn.theta["theta_1"] - held["theta_1"][:, None])[drawn.used]
+    assert drawn.used.mean() > 0.9 and np.median(miss) < 0.1
+
+
+def test_derived_labels_are_met_from_the_prior():
+    config = Config.model_validate({
+        "simulator": {"name": "stars"}, "surveys": ["gaia"], "parameters": ["feh", "distance", "av", "teff", "logg"],
+        "network": {"width": 8, "layers": 1, "heads": 2, "summary": 8, "blocks": 0, "context": 8, "transforms": 1, "hidden": [8]},
+    })
+    simulator, surveys, estimator = build(config)
+    records = simulate(simulator, surveys, 30, 3)
+    drawn = draw_parameters(estimator, simulator, records, draws=2)
+    found = simulator.derive({k: v[:, 0] for k, v in drawn.theta.items()})
+    assert drawn.used.mean() > 0.6
+    assert np.abs(found["teff"] / records.parameters["teff"] - 1)[drawn.used].max() < 0.02
+    assert np.array_equal(drawn.theta["av"][:, 0], records.parameters["av"]) or drawn.theta["av"].shape == (30, 2)
+    assert Layout(tuple(surveys)).channels
