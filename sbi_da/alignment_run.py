@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from sbi_da.aligning import AlignmentModule, Paired, ThreeStreams
-from sbi_da.alignment.gate import Verdict, judge_by_labels
+from sbi_da.alignment.discrepancy import Discrepancy
+from sbi_da.alignment.gate import Verdict, judge_by_explanation, judge_by_labels
 from sbi_da.alignment.population import weights_from_labels
 from sbi_da.alignment_config import AlignmentConfig
 from sbi_da.config import Config, TrainingConfig
-from sbi_da.corrected import correct
+from sbi_da.corrected import Explained, correct
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.fitting import fit
@@ -31,6 +32,8 @@ __all__ = ["OUTPUTS", "Aligned", "align"]
 
 OUTPUTS = ("estimator", "alignment.json", "logs")
 """What a run writes."""
+UNLABELLED = 1000
+"""Unlabelled objects a correction is learned from."""
 TWINS = 8
 """Simulated twins per labelled object."""
 
@@ -59,6 +62,7 @@ def align(
     seed: int = 0,
     threads: int | None = None,
     progress: bool = False,
+    simulator: Simulator | None = None,
 ) -> Aligned:
     """Align an estimator with real objects and judge whether that helped.
 
@@ -71,16 +75,17 @@ def align(
         seed: of splits, draws and training.
         threads: torch threads; None leaves torch's own choice.
         progress: show a progress bar.
+        simulator: what the estimator was trained on; by default the one it names.
 
     Raises:
         SbiDaError: what is asked for needs objects that were not given, or too few of them can be used.
     """
     config = config or AlignmentConfig()
     experiment = Config.model_validate(base.metadata["config"])
-    simulator = get_simulator(experiment.simulator.name, **experiment.simulator.options)
-    needs_labels = config.correction or config.pairs or config.labelled or config.population == "labels"
-    if needs_labels and labelled is None:
-        raise SbiDaError("this alignment needs labelled real objects: give some, or switch correction, pairs and labelled off")
+    simulator = simulator or get_simulator(experiment.simulator.name, **experiment.simulator.options)
+    needs_labels = config.pairs or config.labelled or config.population == "labels"
+    if labelled is None and (needs_labels or (config.correction and real is None)):
+        raise SbiDaError("this alignment needs labelled real objects: give some, or switch pairs, labelled and population off")
     if config.needs_real and real is None:
         raise SbiDaError("the terms of this alignment need unlabelled real objects: give some")
     if threads:
@@ -91,7 +96,10 @@ def align(
     candidate.adapt(config.adapter)
     layout = candidate.layout
     corrected, paired, weights = simulator, None, None
-    if taught is not None and needs_labels:
+    seen: Verdict | None = None
+    if taught is None and config.correction and real is not None:
+        corrected, seen = _unlabelled(base, simulator, real, seed)
+    if taught is not None and (needs_labels or config.correction):
         drawn = draw_parameters(base, simulator, taught, seed=seed)
         used = np.flatnonzero(drawn.used)
         if len(used) < 5:
@@ -100,7 +108,7 @@ def align(
         some, theta = taught.isel(used), {k: v[used] for k, v in drawn.theta.items()}
         if config.correction:
             names = list(dict.fromkeys([*labels_of(base, some), *base.parameter_names]))
-            corrected = correct(simulator, layout, layout.read(some), theta, names, seed=seed)
+            corrected = correct(simulator, layout, Explained.of(simulator, layout, layout.read(some), theta, names, seed=seed), seed)
         if config.pairs or config.labelled:
             paired = _paired(base, simulator, some, theta, seed)
         if config.population == "labels":
@@ -123,7 +131,7 @@ def align(
     for parameter in candidate.parameters():
         parameter.requires_grad_(True)
     candidate.eval()
-    verdict = _judge(base, candidate, judges)
+    verdict = seen or _judge(base, candidate, judges)
     if not verdict.kept:
         warnings.warn(f"alignment is not used: {verdict.reason}", stacklevel=2)
     chosen = candidate if verdict.kept else copy.deepcopy(base)
@@ -138,6 +146,26 @@ def align(
         partial.write_text(json.dumps(chosen.metadata["alignment"], indent=1))
         partial.replace(folder / "alignment.json")
     return Aligned(chosen, candidate, verdict)
+
+
+def _unlabelled(base: Estimator, simulator: Simulator, real: Records, seed: int) -> tuple[Simulator, Verdict]:
+    """Correct the simulator by what its own posteriors leave unexplained of real objects, and see whether that is visible."""
+    rows = np.random.default_rng(seed).permutation(len(real))[:UNLABELLED]
+    some = real.isel(np.sort(rows))
+    drawn = draw_parameters(base, simulator, some, 8, seed, labels={})
+    used = np.flatnonzero(drawn.used)
+    held = used[::5]
+    taught = np.setdiff1d(used, held)
+
+    def explained(which: np.ndarray) -> Explained:
+        theta = {k: v[which] for k, v in drawn.theta.items()}
+        scalars = base.layout.read(some.isel(which))
+        return Explained.of(simulator, base.layout, scalars, theta, base.parameter_names, seed=seed)
+
+    found = correct(simulator, base.layout, explained(taught), seed)
+    judges = explained(held)
+    nothing = Discrepancy.nothing(found.discrepancy.basis, found.discrepancy.scatter)
+    return found, judge_by_explanation(judges.score(nothing), judges.score(found.discrepancy))
 
 
 def _judge(base: Estimator, candidate: Estimator, judges: Records | None) -> Verdict:

@@ -1,6 +1,7 @@
 """A simulator corrected by what real objects of known parameters say about it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
@@ -12,7 +13,7 @@ from sbi_da.records import OBSERVED
 from sbi_da.simulators import Simulator, Sky
 from sbi_da.surveys import Channel, Survey
 
-__all__ = ["CorrectedSimulator", "correct"]
+__all__ = ["CorrectedSimulator", "Explained", "Inputs", "correct"]
 
 REFERENCE = 5000
 """Prior draws that set the scale of the inputs."""
@@ -83,39 +84,54 @@ class Inputs:
         return np.stack([ndtri(np.interp(everything[k], known, levels)) for k, known in self._sorted.items()], axis=1)
 
 
-def correct(
-    simulator: Simulator,
-    layout: Layout,
-    scalars: Scalars,
-    theta: Mapping[str, np.ndarray],
-    names: Sequence[str] | None = None,
-    nuisances: int = 64,
-    seed: int = 0,
-) -> CorrectedSimulator:
-    """Learn the discrepancy from real objects of known parameters.
+@dataclass(frozen=True)
+class Explained:
+    """Real objects with what the simulator offers to explain them; arrays as in :func:`fit_discrepancy`."""
 
-    Args:
-        simulator: what is corrected.
-        layout: channels.
-        scalars: what was measured.
-        theta: parameters of the simulator's prior, each of shape ``(object, draw)``: one draw where they are known exactly.
-        names: what the discrepancy may depend on, among parameters and derived quantities; all by default.
-        nuisances: skies (companions, discs, offsets) tried as explanations of an object.
-        seed: of all draws.
-    """
-    rng = np.random.default_rng(seed)
-    inputs = Inputs(simulator, names, seed)
-    shape = next(iter(theta.values())).shape
-    repeats = max(1, nuisances // shape[1])
-    flat = {k: np.repeat(v, repeats, axis=1).ravel() for k, v in theta.items()}
-    sky = simulator.at(flat, rng)
-    signal = np.stack([sky.signal(c) for c in layout.channels], 1).reshape(shape[0], -1, len(layout.channels))
-    known = inputs(flat).reshape(*signal.shape[:2], -1)
-    seen = scalars.state == OBSERVED
-    floor = np.array([c.noise.floor for c in layout.channels])
-    scale = np.array([0.1 if c.kind == "parallax" else 1.0 for c in layout.channels])
+    inputs: Inputs
+    hypotheses: Hypotheses
+    value: np.ndarray
+    noise: np.ndarray
+    seen: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of(
+        cls, simulator: Simulator, layout: Layout, scalars: Scalars, theta: Mapping[str, np.ndarray],
+        names: Sequence[str] | None = None, nuisances: int = 64, seed: int = 0,
+    ) -> "Explained":
+        """Signals of the simulator at the parameters objects may have.
+
+        Args:
+            simulator: what explains.
+            layout: channels.
+            scalars: what was measured.
+            theta: parameters of the simulator's prior, each of shape ``(object, draw)``: one draw where they are known exactly.
+            names: what a discrepancy may depend on, among parameters and derived quantities; all by default.
+            nuisances: skies (companions, discs, offsets) tried for an object.
+            seed: of all draws.
+        """
+        inputs = Inputs(simulator, names, seed)
+        shape = next(iter(theta.values())).shape
+        repeats = max(1, nuisances // shape[1])
+        flat = {k: np.repeat(v, repeats, axis=1).ravel() for k, v in theta.items()}
+        sky = simulator.at(flat, np.random.default_rng(seed))
+        signal = np.stack([sky.signal(c) for c in layout.channels], 1).reshape(shape[0], -1, len(layout.channels))
+        known = inputs(flat).reshape(*signal.shape[:2], -1)
+        floor = np.array([c.noise.floor for c in layout.channels])
+        scale = np.array([0.1 if c.kind == "parallax" else 1.0 for c in layout.channels])
+        hypotheses = Hypotheses(known, signal, np.zeros(signal.shape[:2]))
+        return cls(inputs, hypotheses, scalars.value, np.hypot(scalars.error, floor), scalars.state == OBSERVED, scale)
+
+    def score(self, discrepancy: Discrepancy) -> np.ndarray:
+        """How well a discrepancy explains what was measured, log-density per object."""
+        return discrepancy.explain(self.hypotheses, self.value, self.noise, self.seen)
+
+
+def correct(simulator: Simulator, layout: Layout, explained: Explained, seed: int = 0) -> CorrectedSimulator:
+    """Learn the discrepancy from explained real objects and put it in place."""
     found = fit_discrepancy(
-        Basis.of(inputs.reference, seed=seed), Hypotheses(known, signal, np.zeros(signal.shape[:2])), scalars.value,
-        np.hypot(scalars.error, floor), seen, scale, seed=seed,
+        Basis.of(explained.inputs.reference, seed=seed), explained.hypotheses, explained.value, explained.noise,
+        explained.seen, explained.scale, seed=seed,
     )
-    return CorrectedSimulator(simulator, found, inputs, layout.channels)
+    return CorrectedSimulator(simulator, found, explained.inputs, layout.channels)

@@ -14,6 +14,7 @@ from sbi_da.simulators import Simulator
 
 __all__ = ["LabelledDraws", "draw_parameters", "label_log_score", "labels_of"]
 
+Labels = Mapping[str, tuple[np.ndarray, np.ndarray]]
 BANK = 100_000
 """Prior draws searched for those near the labels."""
 NEIGHBOURS = 16
@@ -60,49 +61,66 @@ def labels_of(estimator: Estimator, records: Records) -> dict[str, tuple[np.ndar
 
 
 def draw_parameters(
-    estimator: Estimator, simulator: Simulator, records: Records, draws: int = 8, seed: int = 0
+    estimator: Estimator, simulator: Simulator, records: Records, draws: int = 8, seed: int = 0, labels: Labels | None = None
 ) -> LabelledDraws:
-    r"""Parameters of the simulator that agree with the labels of real objects.
+    r"""Parameters of the simulator that agree with measurements and labels of real objects.
 
-    Where all are labelled without error, these. An estimator of the simulator's own parameters gives draws of its posterior,
-    resampled by the likelihood of the labels, :math:`\prod N(\ell\mid\theta,\sigma_\ell)`. Otherwise prior draws near the labels are
-    moved onto them.
+    What has no label, or one with an error, comes from the estimator's posterior, resampled by the likelihood of the labels,
+    :math:`\prod N(\ell\mid\theta,\sigma_\ell)`. Where the estimator infers other quantities than the simulator's parameters,
+    prior draws near them are moved onto them.
+
+    Args:
+        estimator: gives what the labels leave open.
+        simulator: whose parameters are wanted.
+        records: the objects.
+        draws: per object.
+        seed: of all draws.
+        labels: by name, values and errors; by default those the records carry. Empty: the posterior alone.
     """
-    labels = labels_of(estimator, records)
-    names = simulator.prior.names
-    if all(n in labels and not labels[n][1].any() for n in names):
+    labels = labels_of(estimator, records) if labels is None else labels
+    names, inferred = simulator.prior.names, estimator.parameter_names
+    exact = [n for n, (_, error) in labels.items() if not error.any()]
+    if all(n in exact for n in names):
         theta = {n: labels[n][0][:, None] for n in names}
         inside = np.isfinite(simulator.prior.to_normal({n: v[:, 0] for n, v in theta.items()})).all(1)
         return LabelledDraws(theta, np.asarray(inside))
-    if estimator.parameter_names == names:
-        return _from_posterior(estimator, records, labels, draws, seed)
-    return _from_prior(simulator, labels, draws, np.random.default_rng(seed))
+    if all(n in exact for n in inferred):
+        return _onto_quantities(simulator, {n: np.repeat(labels[n][0][:, None], draws, 1) for n in exact}, np.random.default_rng(seed))
+    found = _from_posterior(estimator, records, labels, draws, seed)
+    if inferred == names:
+        return found
+    onto = _onto_quantities(simulator, found.theta, np.random.default_rng(seed))
+    return LabelledDraws(onto.theta, onto.used & found.used)
 
 
-def _from_posterior(
-    estimator: Estimator, records: Records, labels: Mapping[str, tuple[np.ndarray, np.ndarray]], draws: int, seed: int
-) -> LabelledDraws:
+def _from_posterior(estimator: Estimator, records: Records, labels: Labels, draws: int, seed: int) -> LabelledDraws:
     pieces: dict[str, list[np.ndarray]] = {n: [] for n in estimator.parameter_names}
     used = []
     for start in range(0, len(records), CHUNK):
         rows = slice(start, start + CHUNK)
-        sample = estimator(records.isel(rows)).sample(CANDIDATES, seed)
-        some = {n: (v[rows], e[rows]) for n, (v, e) in labels.items()}
-        score = _log_likelihood({n: sample[n].values for n in labels}, some)
-        chosen, effective = resample(score, draws * 50, records.ids[rows], seed)
+        sample = estimator(records.isel(rows)).sample(CANDIDATES if labels else draws, seed)
+        if not labels:
+            chosen = np.broadcast_to(np.arange(draws), (len(sample["object"]), draws))
+            effective = np.full(len(chosen), np.inf)
+        else:
+            some = {n: (v[rows], e[rows]) for n, (v, e) in labels.items()}
+            score = _log_likelihood({n: sample[n].values for n in labels}, some)
+            chosen, effective = resample(score, draws * 50, records.ids[rows], seed)
+            chosen = chosen[:, ::50]
         for name, values in pieces.items():
-            values.append(np.take_along_axis(sample[name].values, chosen[:, ::50], axis=1))
+            values.append(np.take_along_axis(sample[name].values, chosen, axis=1))
         used.append(effective >= LEAST_EFFECTIVE)
     return LabelledDraws({n: np.concatenate(v) for n, v in pieces.items()}, np.concatenate(used))
 
 
-def _from_prior(
-    simulator: Simulator, labels: Mapping[str, tuple[np.ndarray, np.ndarray]], draws: int, rng: np.random.Generator
+def _onto_quantities(
+    simulator: Simulator, quantities: Mapping[str, np.ndarray], rng: np.random.Generator
 ) -> LabelledDraws:
-    n = len(next(iter(labels.values()))[0])
-    wanted = {k: (v[:, None] + e[:, None] * rng.standard_normal((n, draws))).ravel() for k, (v, e) in labels.items()}
+    """Parameters of the simulator at given parameters and derived quantities, each of shape ``(object, draw)``."""
+    n, draws = next(iter(quantities.values())).shape
+    wanted = {k: v.ravel() for k, v in quantities.items()}
     bank = simulator.prior.sample(BANK, rng)
-    derived = {k: v for k, v in simulator.derive(bank).items() if k in labels}
+    derived = {k: v for k, v in simulator.derive(bank).items() if k in wanted}
     scale = {k: v.std() for k, v in derived.items()}
     theta: dict[str, np.ndarray] = {}
     if derived:
@@ -168,7 +186,7 @@ def _onto(
 
 
 def _log_likelihood(
-    draws: Mapping[str, np.ndarray], labels: Mapping[str, tuple[np.ndarray, np.ndarray]], widths: Mapping[str, np.ndarray] | None = None
+    draws: Mapping[str, np.ndarray], labels: Labels, widths: Mapping[str, np.ndarray] | None = None
 ) -> np.ndarray:
     """Log-density of the labels about each draw, shape ``(object, draw)``; exact labels get a hundredth of the draws' spread."""
     total = np.zeros(next(iter(draws.values())).shape)

@@ -125,8 +125,9 @@ def test_the_condition_gets_no_gradient():
     x, y, a, b = (torch.randn(5, k, requires_grad=True) for k in (2, 2, 4, 4))
     term(x, y, simulated_condition=a, real_condition=b).backward()
     assert a.grad is None and b.grad is None and x.grad.any() and y.grad.any()
-    with pytest.raises(SbiDaError, match="cdan needs"):
-        term(x, y)
+    for given in ({}, {"simulated_condition": a}, {"real_condition": b}):
+        with pytest.raises(SbiDaError, match="cdan needs"):
+            term(x, y, **given)
 
 
 def test_they_are_terms_with_names_and_refuse_nonsense():

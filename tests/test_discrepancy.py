@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sbi_da.alignment.discrepancy import Basis, Discrepancy, Hypotheses, fit_discrepancy
-from sbi_da.corrected import CorrectedSimulator, Inputs, correct
+from sbi_da.corrected import CorrectedSimulator, Explained, Inputs, correct
 from sbi_da.layout import Layout, Scalars
 from sbi_da.records import OBSERVED
 from sbi_da.simulation import simulate
@@ -116,7 +116,7 @@ def test_a_corrected_simulator_sends_the_shifted_signal():
     plain = layout.read(records)
     shifted = Scalars(plain.value + 0.7, plain.error, plain.state)
     theta = {k: records.parameters[k][:, None] for k in simulator.prior.names}
-    corrected = correct(simulator, layout, shifted, theta, nuisances=1)
+    corrected = correct(simulator, layout, Explained.of(simulator, layout, shifted, theta, nuisances=1))
     assert isinstance(corrected, CorrectedSimulator) and corrected.prior.to_dict() == simulator.prior.to_dict()
     at = {k: np.zeros(3000) for k in simulator.prior.names}
     rng = np.random.default_rng(0)

@@ -144,6 +144,21 @@ def test_few_labels_are_shrunk_and_cost_what_they_should():
         assert np.mean(fits) < most and np.mean(fits) < np.mean(plain)
 
 
+def test_shrinkage_of_one_parameter_is_the_formula():
+    """By hand: variance s² (1 + 1/k) moved to 1 by 2 v² / k over its squared distance from 1, and the mean by v / k over mean²."""
+    k, label = 40, 0.4 + 0.5 * prior_rows(40, 1)
+    found = label.var() * (1 + 1 / k)
+    v = 1.0
+    for _ in range(200):
+        intensity = min(1, 2 * v**2 / k / (found - 1) ** 2)
+        v = (1 - intensity) * found + intensity
+    kept = 1 - v / k / label.mean() ** 2
+    fit = weights_from_labels(prior_rows(10, 1), label).population
+    assert fit.means[0, 0] == pytest.approx(kept * label.mean(), rel=1e-3)
+    assert fit.covariances[0, 0, 0] == pytest.approx(v + kept * v / k, rel=1e-3)
+    assert 0 < intensity < 0.5 and 0.5 < kept < 0.99
+
+
 def test_labels_from_the_prior_change_next_to_nothing():
     z = prior_rows()
     shares = [weights_from_labels(z, prior_rows(30, seed=s + 20)).effective_sample_size / len(z) for s in range(20)]
@@ -214,6 +229,14 @@ def test_em_finds_the_population_behind_posteriors(noise):
     assert (np.diff(fit.log_likelihood) > -1e-4).all() and fit.log_likelihood[-1] > fit.log_likelihood[0]
     result = fit.weights(prior_rows())
     assert result.trusted and result.effective_sample_size / 20_000 == pytest.approx(effective_fraction(MEAN, SD), rel=0.35)
+
+
+def test_simulations_like_the_sample_need_no_weights():
+    z = members(4000)
+    assert weights_from_sample(z, members(4000, 2), reference="rows").weights == pytest.approx(np.ones(4000), abs=0.6)
+    assert weights_from_labels(z, members(400, 3), reference="rows").effective_sample_size > 3500
+    draws, _ = conjugate_draws(members(500, 4), 0.1, 30)
+    assert population_em(draws).weights(z, reference="rows").effective_sample_size > 3500
 
 
 def test_em_finds_two_populations():

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
+from scipy.special import gammaln
 from scipy.stats import chi2
 
 __all__ = ["Basis", "Discrepancy", "Hypotheses", "fit_discrepancy"]
@@ -108,6 +109,25 @@ class Discrepancy:
         stretch = np.sqrt(TAIL / rng.chisquare(TAIL, len(inputs)))[:, None]
         return shift + stretch * rng.standard_normal(shift.shape) @ self.scatter.T
 
+    def explain(self, hypotheses: "Hypotheses", value: np.ndarray, noise: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        """Log-density of what was measured, averaged over its explanations with the expected shift, shape ``(object,)``."""
+        n, draws, _ = hypotheses.signal.shape
+        shift = self.expected(hypotheses.inputs.reshape(n * draws, -1)).reshape(hypotheses.signal.shape)
+        covariance = np.where(seen, noise, 1.0)[:, :, None] ** 2 * np.eye(seen.shape[1]) + self.scatter @ self.scatter.T
+        inverse, log_det = _masked_inverse(covariance, seen)
+        left = np.where(seen[:, None], value[:, None] - hypotheses.signal - shift, 0.0)
+        distance = np.einsum("nhc,ncd,nhd->nh", left, inverse, left, optimize=True)
+        dof = TAIL + seen.sum(1)
+        constant = gammaln(dof / 2) - gammaln(TAIL / 2) - 0.5 * seen.sum(1) * np.log(TAIL * np.pi) - 0.5 * log_det
+        fit = hypotheses.log_weight - 0.5 * dof[:, None] * np.log1p(distance / TAIL)
+        return np.asarray(constant + np.logaddexp.reduce(fit, axis=1) - np.log(draws))
+
+    @classmethod
+    def nothing(cls, basis: Basis, scatter: np.ndarray) -> "Discrepancy":
+        """No shift, and the scatter of another discrepancy: what a shift is compared with."""
+        mean = np.zeros((len(basis.groups), len(scatter)))
+        return cls(basis, mean, mean[None], scatter)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain content, for JSON."""
         parts = {"basis": {k: v.tolist() for k, v in vars(self.basis).items()}}
@@ -192,10 +212,12 @@ def fit_discrepancy(
         inverse_root = solve_triangular(root, np.eye(size), lower=True)
         spread = inverse_root.T @ inverse_root
         mean = (spread @ target.ravel()).reshape(functions, channels)
-        second = mean**2 + np.diag(spread).reshape(functions, channels)
-        level = np.array([(second[groups == g] / tau**2).mean() for g in names])
-        level = np.maximum(level / level.max(), 1e-8)
-        tau = np.sqrt(np.maximum((second / level[groups][:, None]).mean(0), (1e-3 * scale) ** 2))
+        variance = np.diag(spread).reshape(functions, channels)
+        determined = np.clip(1 - variance / prior, 1e-3, 1.0)
+        level = np.array([(mean[groups == g] ** 2 / tau**2).sum() / determined[groups == g].sum() for g in names])
+        level = np.maximum(level / level.max(), 1e-6)
+        tau = np.sqrt((mean**2 / level[groups][:, None]).sum(0) / determined.sum(0))
+        tau = np.maximum(tau, 1e-3 * scale)
         if step < iterations // 2:
             extra = np.maximum(0.7 * extra, floor)
         else:

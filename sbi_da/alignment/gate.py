@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FEWEST", "Verdict", "judge_by_labels", "judge_without_labels"]
+__all__ = ["FEWEST", "Verdict", "judge_by_explanation", "judge_by_labels", "judge_without_labels"]
 
 FEWEST = 10
 """Least number of held-out labelled objects that may judge."""
+VISIBLE = 0.05
+"""Gain [nats per object] in explaining unlabelled objects that counts as a visible shift."""
 NLL_DRIFT = 0.05
 """Rise of the simulated NLL [nats] that alarms."""
 CONTRACTION_DRIFT = 0.1
@@ -70,6 +72,26 @@ def judge_by_labels(none: np.ndarray, aligned: np.ndarray, replicates: int = 200
     if mean <= error:
         return Verdict(False, False, f"no gain beyond one standard error: {span}", figures)
     return Verdict(True, False, f"helps: {span}", figures)
+
+
+def judge_by_explanation(plain: np.ndarray, corrected: np.ndarray) -> Verdict:
+    """Judge a corrected simulator without labels: does it explain held-out real objects better than the simulator as it was?
+
+    A shift of the population alone leaves every measurement as well explained as before, and a shift that mimics another
+    parameter cannot be seen: both are refused, for there is nothing to show.
+
+    Args:
+        plain: log-density of held-out objects without the correction, shape ``(object,)``.
+        corrected: with it, shape ``(object,)``.
+    """
+    found = judge_by_labels(plain, corrected)
+    value = found.figures.get("log_score_gain", {"value": float("nan"), "low": float("nan"), "high": float("nan")})
+    span = f"{found.figures['held_out']} held-out objects without labels are explained by {value['value']:+.3f} nats "
+    span += f"({value['low']:+.3f} to {value['high']:+.3f})"
+    figures = {"explanation_gain": value, "held_out": found.figures["held_out"]}
+    if value["low"] > VISIBLE:
+        return Verdict(True, False, f"the correction is visible: {span}", figures)
+    return Verdict(False, False, f"no shift to be seen without labels: {span}", figures)
 
 
 def judge_without_labels(

@@ -17,11 +17,16 @@ class Term(nn.Module):
 
     Attributes:
         kind: name in configs.
+        progress: of the training, from 0 to 1, set by whoever trains.
         uses: which of ``weight``, ``matches``, ``cost`` it makes use of; the others are ignored.
     """
 
     kind: ClassVar[str]
     uses: ClassVar[frozenset[str]] = frozenset({"weight"})
+    progress: float = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
 
     def forward(
         self,
