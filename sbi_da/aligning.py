@@ -1,7 +1,8 @@
 """Training on three streams: simulated objects, unlabelled real ones, and labelled real ones with simulated twins.
 
-All objects of a step pass the network in one go, the real ones through their branch, and gradients flow to both sides. The loss is
-that of the simulated posterior plus the scheduled terms of the alignment.
+All objects of a step pass the network in one go, the real ones through their branch, and gradients flow to both sides. Objects of a
+corrected simulator stand for real ones and take their branch too. The loss is that of the simulated posterior plus the scheduled
+terms of the alignment.
 """
 
 from collections.abc import Iterator
@@ -18,9 +19,12 @@ from sbi_da.config import TrainingConfig
 from sbi_da.estimator import Estimator
 from sbi_da.layout import Scalars
 from sbi_da.sources import Source
-from sbi_da.training import Batch, StreamModule, TrainingModule, measurements
+from sbi_da.training import Batch, StreamModule, TrainingModule, measurements, tensors
 
 __all__ = ["AlignmentModule", "Paired", "ThreeStreams"]
+
+LEVEL_EPOCH = 2**31 + 2
+"""Epoch of the source whose examples the level is first learned from."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,29 @@ class AlignmentModule(TrainingModule):
             for name, parameter in estimator.named_parameters():
                 parameter.requires_grad_(name.startswith("adapter."))
 
+    def learn_level(self, source: Source, count: int = 30_000, steps: int = 600) -> None:
+        """Regress the weights of simulated examples on contexts before anything moves: a posterior that is already good
+        must not be taught with the raw weights that the level is there to tame.
+        """
+        if self.level is None:
+            return
+        batch = tensors(source.examples(count, LEVEL_EPOCH))
+        with torch.no_grad():
+            pieces = [
+                self.estimator.context(*(batch[k][rows] for k in ("value", "error", "state")))
+                for rows in torch.arange(len(batch["z"])).split(4096)
+            ]
+        context, weight = torch.cat(pieces), batch["weight"]
+        optimizer = torch.optim.Adam(self.level.parameters(), 3e-3)
+        for step in range(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = 3e-3 * (1 - step / steps)
+            rows = torch.randint(len(context), (1024,))
+            level = self.level(context[rows])[:, 0].clamp(-12, 4)
+            optimizer.zero_grad()
+            (level.exp() - weight[rows] * level).mean().backward()
+            optimizer.step()
+
     @property
     def progress(self) -> float:
         """Of the training, from 0 to 1."""
@@ -119,7 +146,8 @@ class AlignmentModule(TrainingModule):
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:  # noqa: D102
         names = list(batch)
         stacked = {k: torch.cat([batch[n][k] for n in names]) for k in ("value", "error", "state")}
-        real = torch.cat([torch.full((len(batch[n]["state"]),), n in ("real", "paired")) for n in names])
+        through = {"real", "paired", *(["simulated"] if self.alignment.correction else [])}
+        real = torch.cat([torch.full((len(batch[n]["state"]),), n in through) for n in names])
         everything = self.estimator.features(**stacked, real=real.to(self.device))
         sizes = [len(batch[n]["state"]) for n in names]
         starts = np.concatenate([[0], np.cumsum(sizes)])

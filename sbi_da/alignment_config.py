@@ -103,7 +103,6 @@ class AlignmentConfig(_Strict):
         pairs: between labelled real objects and their simulated twins.
         labelled: weight of the posterior loss on labelled real objects.
         population: weigh simulated objects in ``terms`` by the population of the labelled ones, or take it as the same.
-        recalibrate: shift and widen the posteriors in the end, by labelled objects that were held out.
         held_out: share of the labelled objects that judge.
         epochs: number of epochs.
         steps_per_epoch: optimiser steps per epoch.
@@ -118,7 +117,6 @@ class AlignmentConfig(_Strict):
     pairs: list[PairSpec] = []
     labelled: Weighting | None = None
     population: Literal["same", "labels"] = "same"
-    recalibrate: bool = False
     held_out: float = Field(0.2, gt=0, lt=1)
     epochs: int = Field(6, ge=1)
     steps_per_epoch: int = Field(200, ge=1)

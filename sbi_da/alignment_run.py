@@ -83,6 +83,8 @@ def align(
     config = config or AlignmentConfig()
     experiment = Config.model_validate(base.metadata["config"])
     simulator = simulator or get_simulator(experiment.simulator.name, **experiment.simulator.options)
+    if simulator.prior.names == base.prior.names and simulator.prior.to_dict() != base.prior.to_dict():
+        raise SbiDaError("the simulator's prior is not the one the estimator was trained under: was the simulator changed since?")
     needs_labels = config.pairs or config.labelled or config.population == "labels"
     if labelled is None and (needs_labels or (config.correction and real is None)):
         raise SbiDaError("this alignment needs labelled real objects: give some, or switch pairs, labelled and population off")
@@ -127,6 +129,7 @@ def align(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = AlignmentModule(candidate.train(), training, source.weighted, config)
+        module.learn_level(source)
         fit(module, streams, training, out, progress)
     for parameter in candidate.parameters():
         parameter.requires_grad_(True)

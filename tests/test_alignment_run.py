@@ -4,18 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from sbi_da.alignment.gate import judge_by_labels, judge_without_labels
+from sbi_da.alignment.gate import judge_by_explanation, judge_by_labels, judge_without_labels
 from sbi_da.alignment_config import AlignmentConfig, PairSpec, TermSpec, Weighting
 from sbi_da.alignment_run import align
-from sbi_da.config import Config
+from sbi_da.config import Config, TrainingConfig
 from sbi_da.errors import ConfigError, SbiDaError
 from sbi_da.estimator import Estimator
+from sbi_da.fitting import fit
 from sbi_da.labels import draw_parameters, label_log_score, labels_of
 from sbi_da.layout import Layout
 from sbi_da.records import Measurements, Records
 from sbi_da.runs import build
 from sbi_da.simulation import simulate
 from sbi_da.simulators import get_simulator
+from sbi_da.sources import SimulatorSource
+from sbi_da.training import StreamModule, TrainingModule
 
 TINY = {"epochs": 1, "steps_per_epoch": 3, "batch": 32}
 
@@ -29,6 +32,24 @@ def base():
                     "hidden": [16]},
     })
     return build(config)[2].eval()
+
+
+def trained():
+    """A stand-in for training: an estimator of the toy whose posterior is learned in a few seconds."""
+    config = Config.model_validate({
+        "simulator": {"name": "linear_gaussian"}, "parameters": ["theta_1", "theta_2", "theta_3"],
+        "network": {"width": 8, "layers": 1, "heads": 2, "summary": 48, "blocks": 1, "context": 24, "transforms": 1, "bins": 4,
+                    "hidden": [32]},
+    })
+    simulator, surveys, estimator = build(config)
+    settings = TrainingConfig(epochs=4, steps_per_epoch=60, batch=256, learning_rate=5e-3, warmup=20, validation=64)
+    source = SimulatorSource(simulator, surveys, estimator.prior)
+    scalars = source.examples(1000, 9).scalars
+    estimator.encoder.fit(
+        torch.from_numpy(scalars.value).float(), torch.from_numpy(scalars.error).float(), torch.from_numpy(scalars.state)
+    )
+    fit(TrainingModule(estimator, settings, False), StreamModule(source, source, settings), settings)
+    return estimator.eval()
 
 
 def real_objects(n, seed, shift=0.8):
@@ -124,6 +145,30 @@ def test_without_labels_every_alarm_refuses():
     assert judge_without_labels((1.0, 1.01), (0.8, 0.5), (0.9, 0.7)).harmful
     assert not judge_without_labels((1.0, 1.01), (0.8, 0.82), (0.7, 0.9)).kept
     assert not judge_without_labels((1.0, 1.01), (0.8, 0.82), None).kept
+
+
+def test_a_correction_must_be_visible():
+    rng = np.random.default_rng(0)
+    plain = rng.normal(size=200)
+    assert judge_by_explanation(plain, plain + 0.3 + 0.1 * rng.normal(size=200)).kept
+    assert not judge_by_explanation(plain, plain + 0.02).kept
+    few = judge_by_explanation(plain[:4], plain[:4] + 1)
+    assert not few.kept and "only 4" in few.reason
+
+
+def test_without_labels_an_offset_is_seen_and_a_shifted_population_is_not(base):
+    config = AlignmentConfig(**TINY)
+    calibrated = trained()
+    simulator = get_simulator("linear_gaussian")
+    seen = align(calibrated, None, real_objects(800, 2, shift=1.0), config, threads=1)
+    assert seen.verdict.kept and "visible" in seen.verdict.reason
+    rng = np.random.default_rng(0)
+    moved = {k: 0.5 * rng.standard_normal(800) + 0.7 for k in simulator.prior.names}
+    population = simulate(simulator, simulator.surveys(), 800, 3, theta=moved)
+    population.tree.attrs["domain"] = "real"
+    with pytest.warns(UserWarning, match="no shift to be seen"):
+        unseen = align(calibrated, None, population, config, threads=1)
+    assert not unseen.verdict.kept
 
 
 def test_what_is_missing_is_said(base):

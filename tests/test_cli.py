@@ -54,7 +54,7 @@ def test_list_names_everything(capsys):
     assert "gaia" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["list", "simulate", "train", "evaluate", "query"])
+@pytest.mark.parametrize("command", ["list", "simulate", "train", "align", "evaluate", "query"])
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
@@ -372,7 +372,7 @@ def test_importing_the_package_loads_nothing_heavy():
 
 def test_numerical_rooms_do_not_import_the_outer_shell():
     code = (
-        "import sys, sbi_da.fusion, sbi_da.encoders, sbi_da.posteriors;"
+        "import sys, sbi_da.fusion, sbi_da.encoders, sbi_da.posteriors, sbi_da.alignment.registry, sbi_da.alignment.discrepancy;"
         "print([m for m in sys.modules if m in ('lightning', 'sbi_da.cli', 'sbi_da.config', 'matplotlib', 'sklearn')])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -85,7 +85,10 @@ def judge_by_explanation(plain: np.ndarray, corrected: np.ndarray) -> Verdict:
         corrected: with it, shape ``(object,)``.
     """
     found = judge_by_labels(plain, corrected)
-    value = found.figures.get("log_score_gain", {"value": float("nan"), "low": float("nan"), "high": float("nan")})
+    if "log_score_gain" not in found.figures:
+        reason = f"only {len(plain)} held-out objects without labels: at least {FEWEST} must judge"
+        return Verdict(False, False, reason, found.figures)
+    value = found.figures["log_score_gain"]
     span = f"{found.figures['held_out']} held-out objects without labels are explained by {value['value']:+.3f} nats "
     span += f"({value['low']:+.3f} to {value['high']:+.3f})"
     figures = {"explanation_gain": value, "held_out": found.figures["held_out"]}
