@@ -115,8 +115,9 @@ class AlignmentModule(TrainingModule):
                 parameter.requires_grad_(name.startswith("adapter."))
 
     def learn_level(self, source: Source, count: int = 30_000, steps: int = 600) -> None:
-        """Regress the weights of simulated examples on contexts before anything moves: a posterior that is already good
-        must not be taught with the raw weights that the level is there to tame.
+        """Regress the weights of simulated examples on contexts before anything moves.
+
+        A posterior that is already good must not be taught with the raw weights that the level is there to tame.
         """
         if self.level is None:
             return

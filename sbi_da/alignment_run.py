@@ -34,6 +34,8 @@ OUTPUTS = ("estimator", "alignment.json", "logs")
 """What a run writes."""
 UNLABELLED = 1000
 """Unlabelled objects a correction is learned from."""
+DRAWS, NUISANCES = 32, 256
+"""Draws of a labelled object's parameters, and skies that may explain it."""
 TWINS = 8
 """Simulated twins per labelled object."""
 
@@ -102,7 +104,7 @@ def align(
     if taught is None and config.correction and real is not None:
         corrected, seen = _unlabelled(base, simulator, real, seed)
     if taught is not None and (needs_labels or config.correction):
-        drawn = draw_parameters(base, simulator, taught, seed=seed)
+        drawn = draw_parameters(base, simulator, taught, DRAWS, seed)
         used = np.flatnonzero(drawn.used)
         if len(used) < 5:
             reached = f"{len(used)} of {len(taught)} labelled objects have labels the simulator can reach"
@@ -110,7 +112,10 @@ def align(
         some, theta = taught.isel(used), {k: v[used] for k, v in drawn.theta.items()}
         if config.correction:
             names = list(dict.fromkeys([*labels_of(base, some), *base.parameter_names]))
-            corrected = correct(simulator, layout, Explained.of(simulator, layout, layout.read(some), theta, names, seed=seed), seed)
+            explained = Explained.of(
+                simulator, layout, layout.read(some), theta, names, NUISANCES, seed, drawn.posterior
+            )
+            corrected = correct(simulator, layout, explained, seed)
         if config.pairs or config.labelled:
             paired = _paired(base, simulator, some, theta, seed)
         if config.population == "labels":
@@ -152,7 +157,10 @@ def align(
 
 
 def _unlabelled(base: Estimator, simulator: Simulator, real: Records, seed: int) -> tuple[Simulator, Verdict]:
-    """Correct the simulator by what its own posteriors leave unexplained of real objects, and see whether that is visible."""
+    """Correct the simulator by what its own posteriors leave unexplained of real objects, and see whether that is visible.
+
+    The draws' own likelihood is not divided out here: without labels that would let a correction explain a shifted population.
+    """
     rows = np.random.default_rng(seed).permutation(len(real))[:UNLABELLED]
     some = real.isel(np.sort(rows))
     drawn = draw_parameters(base, simulator, some, 8, seed, labels={})
@@ -163,7 +171,7 @@ def _unlabelled(base: Estimator, simulator: Simulator, real: Records, seed: int)
     def explained(which: np.ndarray) -> Explained:
         theta = {k: v[which] for k, v in drawn.theta.items()}
         scalars = base.layout.read(some.isel(which))
-        return Explained.of(simulator, base.layout, scalars, theta, base.parameter_names, seed=seed)
+        return Explained.of(simulator, base.layout, scalars, theta, base.parameter_names, 64, seed)
 
     found = correct(simulator, base.layout, explained(taught), seed)
     judges = explained(held)

@@ -19,6 +19,12 @@ REFERENCE = 5000
 """Prior draws that set the scale of the inputs."""
 
 
+MODEL_ERROR = 0.03
+"""Scatter [mag] allowed for when the likelihood of a draw is divided out."""
+LARGEST_RATIO = 10.0
+"""Logarithm of the largest ratio of weights that this may bring."""
+
+
 class CorrectedSimulator(Simulator):
     """The simulator with a discrepancy added to its signals.
 
@@ -98,7 +104,7 @@ class Explained:
     @classmethod
     def of(
         cls, simulator: Simulator, layout: Layout, scalars: Scalars, theta: Mapping[str, np.ndarray],
-        names: Sequence[str] | None = None, nuisances: int = 64, seed: int = 0,
+        names: Sequence[str] | None = None, nuisances: int = 64, seed: int = 0, posterior: bool = False,
     ) -> "Explained":
         """Signals of the simulator at the parameters objects may have.
 
@@ -110,6 +116,8 @@ class Explained:
             names: what a discrepancy may depend on, among parameters and derived quantities; all by default.
             nuisances: skies (companions, discs, offsets) tried for an object.
             seed: of all draws.
+            posterior: whether the parameters are draws given the measurements. Their likelihood under the simulator as it is
+                is then divided out, or it would count twice and hold every correction back.
         """
         inputs = Inputs(simulator, names, seed)
         shape = next(iter(theta.values())).shape
@@ -120,8 +128,16 @@ class Explained:
         known = inputs(flat).reshape(*signal.shape[:2], -1)
         floor = np.array([c.noise.floor for c in layout.channels])
         scale = np.array([0.1 if c.kind == "parallax" else 1.0 for c in layout.channels])
-        hypotheses = Hypotheses(known, signal, np.zeros(signal.shape[:2]))
-        return cls(inputs, hypotheses, scalars.value, np.hypot(scalars.error, floor), scalars.state == OBSERVED, scale)
+        seen, noise = scalars.state == OBSERVED, np.hypot(scalars.error, floor)
+        weight = np.zeros(signal.shape[:2])
+        if posterior:
+            spread = np.hypot(noise, MODEL_ERROR * scale)[:, None]
+            distance = np.where(seen[:, None], (np.where(seen, scalars.value, 0.0)[:, None] - signal) / spread, 0.0)
+            fit = -0.5 * np.square(distance).sum(-1).reshape(shape[0], shape[1], repeats)
+            known_already = np.logaddexp.reduce(fit, axis=2) - np.log(repeats)
+            best = known_already.max(1, keepdims=True)
+            weight = -np.repeat(np.maximum(known_already, best - LARGEST_RATIO), repeats, axis=1)
+        return cls(inputs, Hypotheses(known, signal, weight), scalars.value, noise, seen, scale)
 
     def score(self, discrepancy: Discrepancy) -> np.ndarray:
         """How well a discrepancy explains what was measured, log-density per object."""

@@ -33,10 +33,12 @@ class LabelledDraws:
     Attributes:
         theta: by name, shape ``(object, draw)``.
         used: objects whose labels the draws reach, boolean, shape ``(object,)``.
+        posterior: whether the measurements had a say in the draws.
     """
 
     theta: dict[str, np.ndarray]
     used: np.ndarray
+    posterior: bool = False
 
 
 def labels_of(estimator: Estimator, records: Records) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -90,7 +92,7 @@ def draw_parameters(
     if inferred == names:
         return found
     onto = _onto_quantities(simulator, found.theta, np.random.default_rng(seed))
-    return LabelledDraws(onto.theta, onto.used & found.used)
+    return LabelledDraws(onto.theta, onto.used & found.used, True)
 
 
 def _from_posterior(estimator: Estimator, records: Records, labels: Labels, draws: int, seed: int) -> LabelledDraws:
@@ -110,7 +112,7 @@ def _from_posterior(estimator: Estimator, records: Records, labels: Labels, draw
         for name, values in pieces.items():
             values.append(np.take_along_axis(sample[name].values, chosen, axis=1))
         used.append(effective >= LEAST_EFFECTIVE)
-    return LabelledDraws({n: np.concatenate(v) for n, v in pieces.items()}, np.concatenate(used))
+    return LabelledDraws({n: np.concatenate(v) for n, v in pieces.items()}, np.concatenate(used), True)
 
 
 def _onto_quantities(
