@@ -21,6 +21,7 @@ from benchmarks.result import table, write
 from sbi_da.alignment_config import AlignmentConfig, PairSpec, TermSpec, Weighting
 from sbi_da.alignment_run import align
 from sbi_da.config import Config, TrainingConfig
+from sbi_da.diagnostics import c2st
 from sbi_da.estimator import Estimator, NetworkConfig
 from sbi_da.fitting import fit
 from sbi_da.records import Records
@@ -95,6 +96,16 @@ def score(estimator: Estimator, test: Records, exact: np.ndarray, names: list[st
     }
 
 
+def two_samples(estimator: Estimator, problem: Problem, test: Records, names: list[str], objects: int = 5) -> float:
+    """Mean C2ST between draws and the exact posterior under the simulator's prior, over a few objects."""
+    some = test.isel(slice(0, objects))
+    exact = problem.exact_sample(some, 2000, np.random.default_rng(0), population="simulator")
+    drawn = estimator(some).sample(2000)
+    return float(np.mean([
+        c2st(exact[i], np.stack([drawn[n].values[i] for n in names], -1), quick=True)[0] for i in range(objects)
+    ]))
+
+
 def run(name: str, arms: list[str], pairs: list[int], seed: int) -> list[dict[str, Any]]:
     """Rows of one instance of a problem."""
     problem = PROBLEMS[name](seed)
@@ -113,7 +124,7 @@ def run(name: str, arms: list[str], pairs: list[int], seed: int) -> list[dict[st
     for arm in [a for a in arms if a in ARMS]:
         config = ARMS[arm]
         needs = config.correction or config.pairs or config.labelled is not None
-        for count in pairs if needs else [0]:
+        for count in [0, *pairs] if arm == "default" else pairs if needs else [0]:
             started = time.perf_counter()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)
@@ -121,6 +132,8 @@ def run(name: str, arms: list[str], pairs: list[int], seed: int) -> list[dict[st
                 found = align(base, labelled, real, config, seed=seed, simulator=problem.simulator)
             chosen = found.estimator if arm == "default" else found.candidate
             row = {**common, "arm": arm, "pairs": count, **score(chosen, test, exact, names)}
+            if name == "p3" and arm == "default" and not count:
+                row |= {"c2st_none": two_samples(base, problem, test, names), "c2st": two_samples(chosen, problem, test, names)}
             row |= {"gated": found.verdict.kept, "reason": found.verdict.reason, "seconds": time.perf_counter() - started}
             rows.append(row)
     for row in rows:
@@ -134,7 +147,8 @@ def figures_of(rows: list[dict[str, Any]], problems: list[str], pairs: int) -> d
 
     def gaps(problem: str, arm: str) -> np.ndarray:
         count = {"none": 0, "oracle": ORACLE}.get(arm, pairs)
-        return np.array([r["kl_gap"] for r in rows if (r["problem"], r["arm"]) == (problem, arm) and r["pairs"] in (count, 0)])
+        return np.array([r["kl_gap"] for r in rows if (r["problem"], r["arm"]) == (problem, arm)
+                         and (r["pairs"] == count or (arm != "default" and r["pairs"] == 0))])
 
     def of(values: np.ndarray) -> dict[str, float]:
         return {"value": float(values.mean()), "low": float(values.min()), "high": float(values.max())}
@@ -150,6 +164,17 @@ def figures_of(rows: list[dict[str, Any]], problems: list[str], pairs: int) -> d
         to_none.append(default.mean() - gaps(problem, "none").mean())
         found[f"kl_gap_{problem}"] = of(default)
         found[f"kl_gap_{problem}_none"] = of(gaps(problem, "none"))
+    def unlabelled(problem: str, key: str) -> np.ndarray:
+        chosen = [r for r in rows if (r["problem"], r["arm"], r["pairs"]) == (problem, "default", 0)]
+        before = [r for r in rows if (r["problem"], r["arm"]) == (problem, "none")]
+        return np.array([float(b[key]) - float(r[key]) for b, r in zip(before, chosen, strict=True)])
+
+    if any(r["problem"] == "p1" and r["arm"] == "default" for r in rows):
+        found["gain_likelihood_shift"] = of(unlabelled("p1", "kl_gap"))
+    third = [r for r in rows if "c2st" in r]
+    if third:
+        found["coverage_loss_population_shift"] = of(unlabelled("p3", "coverage_90"))
+        found["c2st_loss_population_shift"] = of(np.array([r["c2st"] - r["c2st_none"] for r in third]))
     if to_best:
         found["worst_gap_to_best_arm"] = {"value": max(to_best), "low": min(to_best), "high": max(to_best)}
         found["worst_loss_to_none"] = {"value": max(to_none), "low": min(to_none), "high": max(to_none)}

@@ -245,7 +245,7 @@ def test_bad_input_is_named(test, change, message):
     assert "\n" not in str(caught.value) and test.__name__ in str(caught.value)
 
 
-def test_bad_helpers_input_is_named():
+def test_bad_pairs_and_deviations_are_named():
     with pytest.raises(SbiDaError, match="folds"):
         domain_auc(**GOOD, folds=1)
     with pytest.raises(SbiDaError, match="group 'a': mmd_test: every feature is constant"):

@@ -1,9 +1,11 @@
 """Is the posterior right, and where is it not? Pure functions of arrays, one question per file."""
 
 from sbi_da.diagnostics.calibration import coverage, coverage_error, ranks, sbc_p_values
-from sbi_da.diagnostics.domains import by_group, contraction, domain_auc, mmd_test, pair_error
+from sbi_da.diagnostics.collapse import contraction, pair_error
+from sbi_da.diagnostics.domains import domain_auc, mmd_test
 from sbi_da.diagnostics.errors import point_errors
 from sbi_da.diagnostics.evaluation import bins, evaluate_draws
+from sbi_da.diagnostics.groups import by_group
 from sbi_da.diagnostics.joint_calibration import highest_density_coverage, tarp
 from sbi_da.diagnostics.twosample import c2st
 

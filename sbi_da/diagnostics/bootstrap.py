@@ -6,7 +6,7 @@ import numpy as np
 
 from sbi_da.errors import SbiDaError
 
-__all__ = ["check_draws", "figure", "interval", "resampled_means"]
+__all__ = ["LIMITS", "check_draws", "figure", "interval", "resampled_counts", "resampled_means"]
 
 LIMITS = (2.5, 97.5)
 """Percentiles of a 95 % interval."""
@@ -92,3 +92,8 @@ def resampled_means(x: np.ndarray, replicates: int, rng: np.random.Generator, ch
         count += weight @ known.astype(np.float32)
     with np.errstate(invalid="ignore", divide="ignore"):
         return total / count
+
+
+def resampled_counts(n: int, replicates: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each of ``n`` rows is drawn, shape ``(n, replicates)``."""
+    return rng.multinomial(n, np.full(n, 1 / n), replicates).T.astype(float)

@@ -1,11 +1,11 @@
-r"""Can simulated and real features be told apart? Two tests, one after another by group, and what they cannot see.
+r"""Can simulated and real features be told apart? Two tests, and what they cannot see.
 
 A probe scores rows; its held-out area under the curve is :math:`\mathrm{AUC} = \sum_{ij} w_i [f(s_i) < f(r_j)] / \sum_{ij}
 w_i`, ties counting one half: 0.5 if the two samples cannot be told apart, 1 if they always can. The maximum mean
 discrepancy :math:`\mathrm{MMD}^2 = E\,k(s, s') - 2 E\,k(s, r) + E\,k(r, r')` needs no probe (Gretton et al. 2012, JMLR 13,
 723). Neither proves a good posterior: a wrong alignment reaches 0.5, a mere change of population leaves it. Read both
 with the importance weights :math:`w \propto p_\mathrm{real}(\theta) / p_\mathrm{sim}(\theta)` and without, beside
-:func:`pair_error` and :func:`contraction`, and never select a model by them.
+:func:`~sbi_da.diagnostics.collapse.pair_error` and :func:`~sbi_da.diagnostics.collapse.contraction`, and never select a model by them.
 
 The probe is Fisher's discriminant with a ridge (Mika et al. 1999) on three blocks of scaled features: the features
 themselves (shifts), smooth steps at their quantiles (any change of one feature), and random Fourier features of a
@@ -19,19 +19,17 @@ draws its "real" rows from them by weight and its simulated rows evenly, keeping
 statistic. This bootstrap is right for many effective rows and weights that are known, not fitted on these rows.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.spatial.distance import cdist
 from sklearn.model_selection import StratifiedKFold
 
-from sbi_da.diagnostics.bootstrap import LIMITS, figure, interval
+from sbi_da.diagnostics.bootstrap import LIMITS, resampled_counts
 from sbi_da.errors import SbiDaError
 
-__all__ = ["DomainAuc", "GroupTests", "MmdTest", "by_group", "contraction", "domain_auc", "mmd_test", "pair_error"]
+__all__ = ["LEAST", "DomainAuc", "MmdTest", "domain_auc", "effective_rows", "mmd_test", "row_weights"]
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Widths of the kernels of MMD, in median distances."""
@@ -67,15 +65,6 @@ class MmdTest:
     n_simulated: int
     n_real: int
     effective: float
-
-
-@dataclass(frozen=True)
-class GroupTests:
-    """Results by group, their p-values after Holm (1979), and groups left out: rows (simulated, real) that count."""
-
-    results: dict[str, Any]
-    adjusted: dict[str, float]
-    too_few: dict[str, tuple[int, int]]
 
 
 def domain_auc(
@@ -116,7 +105,7 @@ def domain_auc(
     for k in range(folds):
         for side in (0, 1):
             rows = (fold == k) & (label == side)
-            count[rows] = _counts(int(rows.sum()), replicates, rng)
+            count[rows] = resampled_counts(int(rows.sum()), replicates, rng)
     weighted, own = (mass * (label == 0))[:, None], label[:, None].astype(float)
     draws = np.concatenate([weighted, weighted * count, draws], axis=1)
     others = np.concatenate([own, own * count, others], axis=1)
@@ -124,7 +113,7 @@ def domain_auc(
     resampled, null = np.array(rest[:replicates]), np.array(rest[replicates:])
     low, high = np.clip(value + np.percentile(resampled - resampled.mean(), LIMITS), 0.0, 1.0)
     return DomainAuc(
-        float(value), float(low), float(high), _p_value(value, null), degenerate, len(s), len(r), _effective(w)
+        float(value), float(low), float(high), _p_value(value, null), degenerate, len(s), len(r), effective_rows(w)
     )
 
 
@@ -169,116 +158,7 @@ def mmd_test(
         - 2 * (draws * right).sum(0) / (total * m)
         + ((others * right).sum(0) - m) / (m * (m - 1))
     )
-    return MmdTest(float(value), _p_value(value, np.array(null)), median, len(s), len(r), _effective(w))
-
-
-def by_group(
-    test: Callable[..., Any], simulated: np.ndarray, real: np.ndarray,
-    groups_simulated: np.ndarray | Mapping[str, np.ndarray], groups_real: np.ndarray | Mapping[str, np.ndarray],
-    weight: np.ndarray | None = None, least: int = LEAST, **options: Any,
-) -> GroupTests:
-    """A test in each survey, class or missing-data pattern, with p-values that hold for all groups together.
-
-    The smallest adjusted p-value is groups / (permutations + 1): ask for permutations enough.
-
-    Args:
-        test: :func:`domain_auc`, :func:`mmd_test`, or any other whose result has a ``p_value``.
-        simulated: shape ``(n, d)``.
-        real: shape ``(m, d)``.
-        groups_simulated: a label for each row, or a mask by group where groups overlap (surveys), shape ``(n,)``.
-        groups_real: the same, shape ``(m,)``.
-        weight: importance of the simulated rows, shape ``(n,)``.
-        least: rows a group needs on both sides; with weights, effective rows.
-        options: passed on to ``test``.
-
-    Raises:
-        SbiDaError: as many groups as rows are not given, or the test refuses a group.
-    """
-    left = _members(groups_simulated, len(simulated), "groups_simulated")
-    right = _members(groups_real, len(real), "groups_real")
-    every = _weights("by_group", weight, len(simulated))
-    results: dict[str, Any] = {}
-    too_few: dict[str, tuple[int, int]] = {}
-    for name in sorted(left.keys() | right.keys()):
-        a, b = left.get(name, np.zeros(len(simulated), bool)), right.get(name, np.zeros(len(real), bool))
-        rows = int(_effective(every[a]) + 1e-9), int(b.sum())
-        if min(rows) < least:
-            too_few[name] = rows
-            continue
-        part = {} if weight is None else {"weight": every[a]}
-        try:
-            results[name] = test(np.asarray(simulated)[a], np.asarray(real)[b], **part, **options)
-        except SbiDaError as error:
-            raise SbiDaError(f"group {name!r}: {error}") from error
-    order = sorted(results, key=lambda name: results[name].p_value)
-    steps = [(len(order) - i) * results[name].p_value for i, name in enumerate(order)]
-    adjusted = np.minimum(np.maximum.accumulate(np.asarray(steps, float)), 1.0)
-    return GroupTests(results, dict(zip(order, adjusted.tolist(), strict=True)), too_few)
-
-
-def contraction(
-    prior_sd: np.ndarray, posterior_sd: np.ndarray, replicates: int = 500, seed: int = 0
-) -> list[dict[str, float]]:
-    r"""What data teach: mean of :math:`1 - \sigma^2_\mathrm{post} / \sigma^2_\mathrm{prior}`, with its 95 % interval.
-
-    Zero: the posterior is the prior. Far less on simulated than on real twins, or the reverse: the summaries collapse.
-
-    Args:
-        prior_sd: shape ``(parameter,)``.
-        posterior_sd: shape ``(object, parameter)``.
-        replicates: bootstrap resamples of objects.
-        seed: of the resampling.
-
-    Returns:
-        One ``{"value", "low", "high"}`` per parameter; negative where the posterior is wider than the prior.
-
-    Raises:
-        SbiDaError: shapes that do not agree, or standard deviations that cannot be.
-    """
-    prior_sd, posterior_sd = np.asarray(prior_sd, float), np.asarray(posterior_sd, float)
-    if posterior_sd.ndim != 2 or prior_sd.shape != posterior_sd.shape[1:] or 0 in posterior_sd.shape:
-        raise SbiDaError(
-            "contraction needs prior_sd (parameter,) and posterior_sd (object, parameter), "
-            f"got {prior_sd.shape} and {posterior_sd.shape}"
-        )
-    if not (np.isfinite(posterior_sd).all() and np.isfinite(prior_sd).all() and (prior_sd > 0).all()
-            and (posterior_sd >= 0).all()):
-        raise SbiDaError("contraction: standard deviations must be finite, the prior's positive and none negative")
-    return interval(lambda v: 1 - v.mean(-1), (posterior_sd / prior_sd).T ** 2, replicates, seed)
-
-
-def pair_error(simulated: np.ndarray, real: np.ndarray, replicates: int = 500, seed: int = 0) -> dict[str, float]:
-    """Mean squared distance of pairs over that of rows paired at random: 0 if twins coincide, 1 if they are strangers.
-
-    Below 0.2 is good. Unlike the AUC it sees rotations and swaps that leave both clouds as they are.
-
-    Args:
-        simulated: shape ``(pair, d)``, in the metric the head sees.
-        real: the twins, in the same order, shape ``(pair, d)``.
-        replicates: bootstrap resamples of pairs.
-        seed: of the resampling.
-
-    Returns:
-        ``{"value", "low", "high"}``.
-
-    Raises:
-        SbiDaError: other than two or more finite pairs, or clouds that are one point.
-    """
-    s, r = np.asarray(simulated, float), np.asarray(real, float)
-    if s.ndim != 2 or s.shape != r.shape or len(s) < 2 or not (np.isfinite(s).all() and np.isfinite(r).all()):
-        raise SbiDaError(f"pair_error needs two or more finite pairs of one width (pair, d), got {s.shape} and {r.shape}")
-    middle = (s.mean(0) + r.mean(0)) / 2
-    s, r = s - middle, r - middle
-    n, own = len(s), ((s - r) ** 2).sum(1)
-    count = np.column_stack([np.ones(n), _counts(n, replicates, np.random.default_rng(seed))])
-    every = n * count.T @ (s**2 + r**2).sum(1) - 2 * ((count.T @ s) * (count.T @ r)).sum(1)
-    repeats = (count**2).sum(0)  # a pair drawn twice is no random pair
-    random = (every - own @ count**2) / np.maximum(n**2 - repeats, 1)
-    if not random[0] > 1e-12 * max(float((s**2).sum()), float((r**2).sum()), 1e-300):
-        raise SbiDaError("pair_error: all rows are the same point, distances of random pairs are zero")
-    known = random > 0
-    ratio = (own @ count)[known] / n / random[known]
-    return figure(ratio[0], *np.percentile(ratio[1:], LIMITS))
+    return MmdTest(float(value), _p_value(value, np.array(null)), median, len(s), len(r), effective_rows(w))
 
 
 def _checked(
@@ -295,7 +175,7 @@ def _checked(
             raise SbiDaError(f"{name}: {len(bad)} {side} rows are not finite, first row {bad[0]}: drop or fill them")
         if len(rows) < least:
             raise SbiDaError(f"{name}: {len(rows)} {side} rows are too few, at least {least} are needed")
-    w = _weights(name, weight, len(s))
+    w = row_weights(name, weight, len(s))
     if not w.any():
         raise SbiDaError(f"{name}: all weights are zero")
     r = r[rng.permutation(len(r))[:most]]
@@ -308,15 +188,15 @@ def _checked(
             chance = np.minimum(chance * most / chance.sum(), 1.0)
         keep = rng.random(len(s)) < chance
         s, w = s[keep], w[keep] / chance[keep]
-    if _effective(w) < LEAST:
+    if effective_rows(w) < LEAST:
         raise SbiDaError(
-            f"{name}: the weights leave {_effective(w):.0f} effective simulated rows, at least {LEAST} are needed: "
+            f"{name}: the weights leave {effective_rows(w):.0f} effective simulated rows, at least {LEAST} are needed: "
             "clip or shrink them, or simulate more where real objects lie"
         )
     return s, r, w / w.mean()
 
 
-def _weights(name: str, weight: np.ndarray | None, n: int) -> np.ndarray:
+def row_weights(name: str, weight: np.ndarray | None, n: int) -> np.ndarray:
     """Weights that can be, or a clear error; ones for None."""
     w = np.ones(n) if weight is None else np.asarray(weight, float)
     if w.shape != (n,) or not np.isfinite(w).all() or (w < 0).any():
@@ -324,7 +204,7 @@ def _weights(name: str, weight: np.ndarray | None, n: int) -> np.ndarray:
     return w
 
 
-def _effective(weight: np.ndarray) -> float:
+def effective_rows(weight: np.ndarray) -> float:
     """Kish's effective number of rows."""
     return float(weight.sum() ** 2 / max(float((weight**2).sum()), 1e-300))
 
@@ -360,7 +240,7 @@ def _held_out(
     others: np.ndarray,
 ) -> tuple[np.ndarray, bool]:
     """AUC of every replicate (rows' masses on either side), and whether the probe of the first is degenerate."""
-    ridge = 3.0 / min(_effective(mass[label == 0]), label.sum())
+    ridge = 3.0 / min(effective_rows(mass[label == 0]), label.sum())
     wins, pairs, answers = np.zeros(draws.shape[1]), np.zeros(draws.shape[1]), []
     for train, test in parts:
         middle = np.average(x[train], axis=0, weights=mass[train])
@@ -379,11 +259,6 @@ def _held_out(
     return wins / np.maximum(pairs, 1e-12), bool(blind > 0.5)
 
 
-def _counts(n: int, replicates: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each of ``n`` rows is drawn, shape ``(n, replicates)``."""
-    return rng.multinomial(n, np.full(n, 1 / n), replicates).T.astype(float)
-
-
 def _null(
     weight: np.ndarray, m: int, replicates: int, rng: np.random.Generator, fold: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -400,7 +275,7 @@ def _null(
             label[rows] = rng.permuted(label[rows], axis=0)
         return 1 - label, np.full(replicates, float(n)), label
     none = np.zeros((m, replicates))
-    count = _counts(n, replicates, rng)
+    count = resampled_counts(n, replicates, rng)
     drawn = rng.multinomial(m, weight / weight.sum(), replicates).T.astype(float)
     return np.concatenate([count * weight[:, None], none]), weight**2 @ count, np.concatenate([drawn, none])
 
@@ -417,16 +292,3 @@ def _wins(score: np.ndarray, simulated: np.ndarray, real: np.ndarray) -> tuple[f
 def _p_value(value: float, null: np.ndarray) -> float:
     """Share of replicates at least as large, the data among them; rounding does not break ties."""
     return float((1 + np.sum(null >= value - 1e-12 * max(abs(value), 1e-300))) / (1 + len(null)))
-
-
-def _members(groups: np.ndarray | Mapping[str, np.ndarray], n: int, name: str) -> dict[str, np.ndarray]:
-    """Rows of each group as a mask."""
-    if isinstance(groups, Mapping):
-        masks = {str(key): np.asarray(mask, bool) for key, mask in groups.items()}
-    else:
-        labels = np.asarray(groups).astype(str)
-        masks = {str(key): labels == key for key in np.unique(labels)}
-    wrong = [key for key, mask in masks.items() if mask.shape != (n,)]
-    if wrong:
-        raise SbiDaError(f"{name}: expected one entry for each of {n} rows, got {masks[wrong[0]].shape} of {wrong[0]!r}")
-    return masks
