@@ -103,6 +103,8 @@ class AlignmentConfig(_Strict):
         pairs: between labelled real objects and their simulated twins.
         labelled: weight of the posterior loss on labelled real objects.
         population: weigh simulated objects in ``terms`` by the population of the labelled ones, or take it as the same.
+        deploy: with ``population: labels``, make that population the prior of the posterior too; otherwise it stays under the
+            prior it was trained with, and can be reweighted later.
         held_out: share of the labelled objects that judge.
         epochs: number of epochs.
         steps_per_epoch: optimiser steps per epoch.
@@ -117,6 +119,7 @@ class AlignmentConfig(_Strict):
     pairs: list[PairSpec] = []
     labelled: Weighting | None = None
     population: Literal["same", "labels"] = "same"
+    deploy: bool = False
     held_out: float = Field(0.2, gt=0, lt=1)
     epochs: int = Field(6, ge=1)
     steps_per_epoch: int = Field(200, ge=1)
@@ -127,6 +130,8 @@ class AlignmentConfig(_Strict):
     def _consistent(self) -> "AlignmentConfig":
         if self.train == "adapter" and not self.adapter:
             raise ValueError(f"train: adapter needs an adapter: name one or more of {', '.join(PARTS)}")
+        if self.deploy and self.population != "labels":
+            raise ValueError("deploy: needs population: labels")
         return self
 
     @property

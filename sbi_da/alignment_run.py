@@ -6,7 +6,6 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ import torch
 from sbi_da.aligning import AlignmentModule, Paired, ThreeStreams
 from sbi_da.alignment.discrepancy import Discrepancy
 from sbi_da.alignment.gate import Verdict, judge_by_explanation, judge_by_labels
-from sbi_da.alignment.population import weights_from_labels
+from sbi_da.alignment.population import PopulationFit, population_em, weights_from_labels
 from sbi_da.alignment_config import AlignmentConfig
 from sbi_da.config import Config, TrainingConfig
 from sbi_da.corrected import Explained, correct
@@ -26,7 +25,7 @@ from sbi_da.layout import Scalars
 from sbi_da.records import ABSENT, Records, split_by_group
 from sbi_da.simulation import simulate
 from sbi_da.simulators import Simulator, get_simulator
-from sbi_da.sources import SimulatorSource
+from sbi_da.sources import PopulationWeights, ReweightedSource, SimulatorSource, Source
 
 __all__ = ["OUTPUTS", "Aligned", "align"]
 
@@ -36,6 +35,8 @@ UNLABELLED = 1000
 """Unlabelled objects a correction is learned from."""
 DRAWS, NUISANCES = 32, 256
 """Draws of a labelled object's parameters, and skies that may explain it."""
+LARGEST_RATIO = 5.0
+"""Logarithm of the largest ratio of a deployed population to the prior."""
 TWINS = 8
 """Simulated twins per labelled object."""
 
@@ -99,7 +100,8 @@ def align(
     candidate = copy.deepcopy(base)
     candidate.adapt(config.adapter)
     layout = candidate.layout
-    corrected, paired, weights = simulator, None, None
+    corrected, paired = simulator, None
+    population: PopulationFit | None = None
     seen: Verdict | None = None
     if taught is None and config.correction and real is not None:
         corrected, seen = _unlabelled(base, simulator, real, seed)
@@ -119,17 +121,22 @@ def align(
         if config.pairs or config.labelled:
             paired = _paired(base, simulator, some, theta, seed)
         if config.population == "labels":
-            weights = _population(base, some)
+            population = _population(base, some, theta, simulator)
+            if population.reason:
+                raise SbiDaError(f"population: labels: {population.reason}: give more labelled objects, or take the population as the same")
     training = TrainingConfig(
         epochs=config.epochs, steps_per_epoch=config.steps_per_epoch, batch=config.batch, learning_rate=config.learning_rate,
         warmup=50, gradient_clip=experiment.training.gradient_clip, weight_decay=experiment.training.weight_decay,
         validation=min(4000, experiment.training.validation), patience=config.epochs,
     )
     what = (corrected, layout.surveys, base.prior, experiment.missing, experiment.proposal)
-    source = SimulatorSource(*what, experiment.training.simulations, seed + 1)
+    source: Source = SimulatorSource(*what, experiment.training.simulations, seed + 1)
+    if config.deploy and population is not None:
+        source = ReweightedSource(source, _deployed_weights(population))
     validation = SimulatorSource(*what, None, seed + 1_000_003)
     streams = ThreeStreams(
-        source, validation, training, None if real is None or not config.needs_real else layout.read(real), paired, weights, seed
+        source, validation, training, None if real is None or not config.needs_real else layout.read(real), paired,
+        None if population is None else _term_weights(population), seed,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -199,16 +206,34 @@ def _paired(base: Estimator, simulator: Simulator, some: Records, theta: dict[st
     return Paired(scalars, Scalars(twin.value, twin.error, state), np.where(np.isfinite(z), z, 0.0), TWINS)
 
 
-def _population(base: Estimator, some: Records) -> Any:
-    labels = labels_of(base, some)
-    absent = [n for n in base.parameter_names if n not in labels]
-    if absent:
-        raise SbiDaError(f"population: labels: the labels lack {', '.join(absent)}: every inferred parameter is needed for weights")
-    z = base.prior.to_normal({n: labels[n][0] for n in base.parameter_names})
-    z = z[np.isfinite(z).all(1)]
+def _population(base: Estimator, some: Records, theta: dict[str, np.ndarray], simulator: Simulator) -> PopulationFit:
+    """The population of labelled objects, in normal scores."""
+    known = {**theta, **simulator.derive(theta)}
+    exact = {k: v[:, None] for k, (v, error) in labels_of(base, some).items() if not error.any()}
+    z = base.prior.to_normal({k: np.broadcast_to(exact.get(k, known[k]), known[k].shape) for k in base.parameter_names})
+    z = z[np.isfinite(z).all((1, 2))]
+    if not all(k in exact for k in base.parameter_names):
+        return population_em(z)
+    found = weights_from_labels(np.zeros((2, z.shape[-1])), z[:, 0])
+    reason = found.reason if "labels" in found.reason else ""
+    return PopulationFit(found.population, np.ones(len(z)), np.zeros(1), True, reason)
 
-    def weights(scores: np.ndarray) -> np.ndarray:
-        found = weights_from_labels(scores, z)
-        return found.weights if found.trusted else np.zeros(len(scores))
+
+def _term_weights(population: PopulationFit) -> PopulationWeights:
+    """Weights of simulated objects in distribution terms; all zero, which switches the terms off, where they are not to be trusted."""
+
+    def weights(z: np.ndarray) -> np.ndarray:
+        found = population.weights(z)
+        return found.weights if found.trusted else np.zeros(len(z))
+
+    return weights
+
+
+def _deployed_weights(population: PopulationFit) -> PopulationWeights:
+    """Density of the population over the prior's."""
+
+    def weights(z: np.ndarray) -> np.ndarray:
+        log_normal = -0.5 * np.square(z).sum(1) - 0.5 * z.shape[1] * np.log(2 * np.pi)
+        return np.asarray(np.exp(np.minimum(population.population.log_prob(z) - log_normal, LARGEST_RATIO)))
 
     return weights

@@ -1,6 +1,6 @@
 """Where training objects come from: a simulator, afresh for every epoch or from a fixed set, or saved records."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,9 @@ from sbi_da.simulation import lose, observe
 from sbi_da.simulators import Simulator, Sky
 from sbi_da.surveys import Channel, Survey
 
-__all__ = ["Examples", "RecordsSource", "SimulatorSource", "Source"]
+__all__ = ["Examples", "PopulationWeights", "RecordsSource", "ReweightedSource", "SimulatorSource", "Source"]
+
+PopulationWeights = Callable[[np.ndarray], np.ndarray]
 
 EMPTY = 0.01
 """Share of training objects nobody looks at, whatever the law: without data the posterior must be the prior."""
@@ -127,6 +129,32 @@ class SimulatorSource:
         nobody = rng.random(len(z)) < EMPTY
         scalars.state[nobody] = ABSENT
         return Examples(scalars, z, np.where(emptied & ~nobody, -np.inf, log_weight)).usable()
+
+
+class ReweightedSource:
+    """Examples of another source under another population of parameters.
+
+    Args:
+        source: gives the examples.
+        weights: density of the population over that of the prior, of normal scores ``(object, parameter)``, shape ``(object,)``.
+
+    Raises:
+        SbiDaError: when examples are asked for, if no weight is positive.
+    """
+
+    weighted = True
+
+    def __init__(self, source: Source, weights: PopulationWeights) -> None:
+        self.source, self.weights = source, weights
+
+    def examples(self, count: int, epoch: int) -> Examples:  # noqa: D102
+        plain = self.source.examples(count, epoch)
+        weight = self.weights(plain.z)
+        if not (weight > 0).any():
+            raise SbiDaError("the labelled objects do not determine a population: switch population or deploy off")
+        with np.errstate(divide="ignore"):
+            log_weight = plain.log_weight + np.log(weight)
+        return Examples(plain.scalars, plain.z, np.maximum(log_weight, log_weight.max() - 30))
 
 
 class RecordsSource:
