@@ -208,7 +208,9 @@ def _paired(base: Estimator, simulator: Simulator, some: Records, theta: dict[st
 
 def _population(base: Estimator, some: Records, theta: dict[str, np.ndarray], simulator: Simulator) -> PopulationFit:
     """The population of labelled objects, in normal scores."""
-    known = {**theta, **simulator.derive(theta)}
+    shape = next(iter(theta.values())).shape
+    derived = simulator.derive({k: v.ravel() for k, v in theta.items()})
+    known = {**theta, **{k: np.asarray(v).reshape(shape) for k, v in derived.items()}}
     exact = {k: v[:, None] for k, (v, error) in labels_of(base, some).items() if not error.any()}
     z = base.prior.to_normal({k: np.broadcast_to(exact.get(k, known[k]), known[k].shape) for k in base.parameter_names})
     z = z[np.isfinite(z).all((1, 2))]
