@@ -52,7 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("overrides", nargs="*", metavar="key=value", help="for example alignment.epochs=5")
     add.add_argument("--labelled", metavar="TABLE", help="real objects whose parameters, or some of them, are known")
     add.add_argument(
-        "--label", action="append", default=[], metavar="NAME=COLUMN[:ERROR]", help="column of a label and of its standard deviation",
+        "--label", action="append", default=[], metavar="NAME=COLUMN[:ERROR]",
+        help="column of a label, and its standard deviation: a column or a number",
     )
     add.add_argument("--real", metavar="TABLE", help="real objects without labels, for distribution terms")
     add.add_argument("--id-column", help="column of identifiers of both tables")
@@ -140,6 +141,8 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _align(arguments: argparse.Namespace) -> None:
+    import numpy as np
+
     from sbi_da.alignment_run import OUTPUTS, align
     from sbi_da.config import config_from
     from sbi_da.estimator import Estimator
@@ -149,15 +152,23 @@ def _align(arguments: argparse.Namespace) -> None:
     base = Estimator.load(arguments.run)
     config = config_from(base.metadata.get("config", {}), arguments.overrides, str(arguments.run))
     columns: dict[str, tuple[str, str | None]] = {}
-    for name, text in _pairs(arguments.label, "--label", "NAME=COLUMN or NAME=COLUMN:ERROR_COLUMN").items():
+    constant: dict[str, float] = {}
+    for name, text in _pairs(arguments.label, "--label", "NAME=COLUMN or NAME=COLUMN:ERROR").items():
         base.parameter(name)
         column, _, error = text.partition(":")
-        columns[name] = (column, error or None)
+        try:
+            constant[f"{name}_error"] = float(error)
+        except ValueError:
+            columns[name] = (column, error or None)
+        else:
+            columns[name] = (column, None)
     if columns and not arguments.labelled:
         raise SbiDaError("--label names columns of the table of --labelled, which is not given")
     plain: dict[str, Any] = {"id_column": arguments.id_column} if arguments.id_column else {}
     taught = {**plain, "parameters": columns} if columns else plain
     labelled = read_objects(base, arguments.labelled, **taught) if arguments.labelled else None
+    if labelled is not None and constant:
+        labelled = labelled.with_parameters({k: np.full(len(labelled), v) for k, v in constant.items()})
     real = read_objects(base, arguments.real, **plain) if arguments.real else None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="alignment is not used")  # said below

@@ -42,7 +42,7 @@ def fails(capsys, *argv):
 def test_the_whole_way(toy_run, tables, tmp_path, capsys):
     out = tmp_path / "aligned"
     status = main([
-        "align", str(toy_run), "--labelled", str(tables / "labelled.csv"), "--label", "theta_1=t1:t1_sd", "--label", "theta_2=t2",
+        "align", str(toy_run), "--labelled", str(tables / "labelled.csv"), "--label", "theta_1=t1:t1_sd", "--label", "theta_2=t2:0.05",
         "--id-column", "name", "--out", str(out), "--quiet", *TINY,
     ])
     printed = capsys.readouterr()

@@ -36,9 +36,9 @@ def test_the_lines_of_python(newcomer, capsys):
 def test_the_commands(newcomer, capsys):
     block = next(body for _, body in BLOCKS if "sbi-da train" in body)
     commands = [shlex.split(line, comments=True) for line in block.strip().splitlines()]
-    assert [c[1] for c in commands] == ["list", "simulate", "train", "evaluate", "query"]
+    assert [c[1] for c in commands] == ["list", "simulate", "train", "evaluate", "query", "align"]
     for command in commands:
-        argv = [a.replace("my-table.fits", "examples/green2020_sample.parquet") for a in command[1:]]
+        argv = [re.sub("my-(table|labels).fits", "examples/green2020_sample.parquet", a) for a in command[1:]]
         argv = ["300" if a == "10000" else a for a in argv]
         if argv[0] in ("train", "simulate"):
             argv[2:2] = TINY
@@ -46,6 +46,8 @@ def test_the_commands(newcomer, capsys):
             argv += ["--draws", "30"]
         if argv[0] == "query":
             argv += ["--draws", "30"]
+        if argv[0] == "align":
+            argv += ["--quiet", "alignment.epochs=1", "alignment.steps_per_epoch=2", "alignment.batch=32"]
         assert main(argv) == 0, argv
     assert (newcomer / "posteriors.parquet").is_file() and (newcomer / "evaluation" / "report.html").is_file()
 

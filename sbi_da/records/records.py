@@ -174,6 +174,11 @@ class Records:
         """The same objects with other measurements."""
         return self._rebuild(measurements)
 
+    def with_parameters(self, parameters: Mapping[str, np.ndarray]) -> "Records":
+        """The same objects with further parameters, or others of the same name, each of shape ``(object,)``."""
+        measured = {name: self.survey(name) for name in self.surveys}
+        return Records.build(measured, self.ids, {**self.parameters, **parameters}, self.columns, self.attrs)
+
     def pattern(self) -> np.ndarray:
         """For each object, the names of the surveys with anything but ABSENT, joined by ``+`` (``none`` if empty)."""
         code = np.zeros(len(self), int)
