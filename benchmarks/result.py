@@ -38,7 +38,7 @@ def write(
     """Write ``benchmarks/results/<name>.json``."""
     content = {
         "benchmark": name,
-        "command": " ".join(["python -m", f"benchmarks.{name}", *(Path(a).name if "/" in a else a for a in sys.argv[1:])]),
+        "command": " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *(Path(a).name if "/" in a else a for a in sys.argv[1:])]),
         "versions": {p: version(p) for p in ("sbi-da", "torch", "zuko", "lightning", "numpy")},
         "machine": {"cores": os.cpu_count(), "architecture": platform.machine(), "python": platform.python_version()},
         "date": datetime.date.today().isoformat(),
