@@ -41,6 +41,8 @@ FIELD = read_mapping(Path(__file__).parents[1] / "examples" / "field_prior.yaml"
 SHOWN = ("bias", "scatter", "coverage_68", "coverage_90")
 STEPS = AlignmentConfig(epochs=3, learning_rate=5e-4, population="labels", deploy=True)
 """A long-trained network is moved gently; the labelled stars also give the population, which becomes the prior."""
+CLUSTER_STEPS = STEPS.model_copy(update={"population": "same", "deploy": False})
+"""Young clusters are not of the population of field stars."""
 PRIORS: dict[str, dict[str, Any]] = {"training": {}, "field": FIELD}
 
 
@@ -117,7 +119,11 @@ def aligned_figures(estimator: Estimator, stars: Records, count: int, clusters: 
         figures[f"label_nll_{tail}"] = {
             "value": float(-score.mean()), "low": float(-score.mean() - spread), "high": float(-score.mean() + spread)
         }
-        if clusters:
+    if clusters:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            plain = align(estimator, taught, config=CLUSTER_STEPS, threads=torch.get_num_threads())
+        for tail, which in (("none", estimator), ("adapted", plain.candidate)):
             of = cluster_ages(which, clusters)
             rows += [{"estimator": tail, **row} for row in of]
             figures |= {f"cluster_age_{k}_{tail}": v for k, v in bias_and_scatter(of).items()}
@@ -133,8 +139,10 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("table", type=Path)
     parser.add_argument("--labelled", type=int, default=0, help="align with so many labelled stars and judge both on the others")
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clusters", type=Path, help="table of cluster members with published ages")
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     estimator = Estimator.load(arguments.run)
     stars = labelled_stars(estimator, arguments.table)
     if arguments.labelled:

@@ -193,12 +193,16 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     problems, pairs = arguments.problems.split(","), [int(n) for n in arguments.pairs.split(",")]
     seeds = list(range(arguments.instances))
-    rows = [row for seed in seeds for name in problems for row in run(name, arguments.arms.split(","), pairs, seed)]
+    rows: list[dict[str, Any]] = []
+    for seed in seeds:
+        for name in problems:
+            rows += run(name, arguments.arms.split(","), pairs, seed)
+            written = write("shift_grid", rows, figures_of(rows, problems, pairs[0]), seeds)
     print(table(
         ["problem", "arm", "pairs", "seed", "gap [nats]", "+-", "90 % coverage"],
         [[r["problem"], r["arm"], r["pairs"], r["seed"], r["kl_gap"], r["kl_gap_error"], r["coverage_90"]] for r in rows],
     ))
-    print(write("shift_grid", rows, figures_of(rows, problems, pairs[0]), seeds))
+    print(written)
 
 
 if __name__ == "__main__":
