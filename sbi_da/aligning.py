@@ -7,18 +7,19 @@ terms of the alignment.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sbi_da.alignment.features import Features
+from sbi_da.alignment.placed import PlacedTerm
 from sbi_da.alignment.schedule import Scheduler
 from sbi_da.alignment_config import AlignmentConfig, PairSpec, TermSpec
 from sbi_da.config import TrainingConfig
 from sbi_da.estimator import Estimator
 from sbi_da.layout import Scalars
-from sbi_da.sources import Source
+from sbi_da.sources import PopulationWeights, Source
 from sbi_da.training import Batch, StreamModule, TrainingModule, measurements, tensors
 
 __all__ = ["AlignmentModule", "Paired", "ThreeStreams"]
@@ -57,15 +58,17 @@ class ThreeStreams(StreamModule):
         real: unlabelled real objects; None: none.
         paired: labelled ones; None: none.
         weights: of simulated objects by their parameters' normal scores ``(object, parameter)``; None: all alike.
+        twins: simulated twins of a labelled object in a step.
         seed: which real objects come in which step.
     """
 
     def __init__(
         self, source: Source, validation: Source, config: TrainingConfig, real: Scalars | None = None,
-        paired: Paired | None = None, weights: Any = None, seed: int = 0,
+        paired: Paired | None = None, weights: PopulationWeights | None = None, twins: int = 1, seed: int = 0,
     ) -> None:
         super().__init__(source, validation, config)
-        self.real, self.paired, self.weights, self.seed = real, paired, weights, seed
+        self.real, self.paired, self.weights = real, paired, weights
+        self.twins, self.seed = twins, seed
 
     def batches(self, epoch: int) -> Iterator[dict[str, Batch]]:
         """Batches of an epoch."""
@@ -80,7 +83,8 @@ class ThreeStreams(StreamModule):
             if self.paired is not None:
                 size = min(self.config.batch // 2, len(self.paired))
                 rows = rng.choice(len(self.paired), size, replace=False)
-                twins = rows * self.paired.draws + rng.integers(self.paired.draws, size=size)
+                order = rng.permuted(np.tile(np.arange(self.paired.draws), (size, 1)), axis=1)[:, : self.twins]
+                twins = (rows[:, None] * self.paired.draws + order).ravel()
                 streams["paired"] = {
                     **measurements(self.paired.real, rows), "z": torch.from_numpy(self.paired.z[rows]).float()
                 }
@@ -102,7 +106,8 @@ class AlignmentModule(TrainingModule):
         super().__init__(estimator, config, weighted)
         self.alignment = alignment
         width = estimator.network.context
-        self.terms = nn.ModuleList(spec.build(width) for spec in alignment.terms)
+        self.placed = [spec.build(width) for spec in alignment.terms]
+        self.terms = nn.ModuleList(self.placed)
         self.pairs = nn.ModuleList(spec.build() for spec in alignment.pairs)
         specs: list[TermSpec | PairSpec] = [*alignment.terms, *alignment.pairs]
         self.names = [f"{spec.kind}_{k}" for k, spec in enumerate(specs)]
@@ -158,16 +163,29 @@ class AlignmentModule(TrainingModule):
             return loss
         progress, losses = self.progress, {}
         active = set(self.scheduler.active(progress))
-        for name, term in zip(self.names, [*self.terms, *self.pairs], strict=True):
-            if name not in active:
-                continue
-            if term in set(self.terms):
+        for name, term in zip(self.names, self.placed, strict=False):
+            if name in active:
                 term.term.progress = progress
-                losses[name] = term(of["simulated"], of["real"], weight=batch["simulated"].get("population"))
-            else:
-                losses[name] = term(of["twin"].context, of["paired"].context)
+                losses[name] = self._distribution(term, of, batch["simulated"].get("population"))
+        for name, pair in zip(self.names[len(self.placed) :], self.pairs, strict=True):
+            if name in active:
+                twins = of["twin"].context.unflatten(0, (len(of["paired"]), -1))
+                losses[name] = pair(twins if pair.several else twins[:, 0], of["paired"].context)
         if "labelled" in active:
             losses["labelled"] = -self.estimator.head.log_prob(batch["paired"]["z"], of["paired"].context).mean()
         for name, value in losses.items():
             self.log(f"loss_{name}", value.detach())
         return loss + self.scheduler(losses, progress) if losses else loss
+
+    def _distribution(self, term: PlacedTerm, of: dict[str, Features], weight: Tensor | None) -> Tensor:
+        """A term between simulated and real objects; labelled ones and their first twins join them where it uses matches."""
+        simulated, real, matches = of["simulated"], of["real"], None
+        if "matches" in term.term.uses and "paired" in of:
+            pairs = len(of["paired"])
+            first = of["twin"][torch.arange(pairs) * (len(of["twin"]) // pairs)]
+            matches = torch.stack([len(simulated) + torch.arange(pairs), len(real) + torch.arange(pairs)], 1)
+            if weight is not None:
+                weight = torch.cat([weight, weight.new_full((pairs,), float(weight.mean()))])
+            simulated, real = simulated.joined(first), real.joined(of["paired"])
+        value: Tensor = term(simulated, real, weight=weight, matches=matches)
+        return value

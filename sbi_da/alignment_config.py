@@ -61,6 +61,8 @@ class TermSpec(_Strict):
     @model_validator(mode="after")
     def _known(self) -> "TermSpec":
         _find(self.kind, TERMS)
+        if self.options.get("joint"):
+            raise ValueError("joint: an alignment has no joint cost to give; use the term from Python")
         return self
 
     def build(self, width: int) -> PlacedTerm:
@@ -138,6 +140,11 @@ class AlignmentConfig(_Strict):
     def needs_real(self) -> bool:
         """Whether unlabelled real objects are of use."""
         return bool(self.terms)
+
+    @property
+    def needs_pairs(self) -> bool:
+        """Whether labelled real objects with simulated twins are of use."""
+        return bool(self.pairs) or self.labelled is not None or any("matches" in TERMS[t.kind].uses for t in self.terms)
 
 
 def _find(kind: str, known: dict[str, Any]) -> Any:

@@ -14,6 +14,7 @@ from sbi_da.aligning import AlignmentModule, Paired, ThreeStreams
 from sbi_da.alignment.discrepancy import Discrepancy
 from sbi_da.alignment.gate import Verdict, judge_by_explanation, judge_by_labels
 from sbi_da.alignment.population import PopulationFit, population_em, weights_from_labels
+from sbi_da.alignment.registry import PAIR_TERMS
 from sbi_da.alignment_config import AlignmentConfig
 from sbi_da.config import Config, TrainingConfig
 from sbi_da.corrected import Explained, correct
@@ -88,7 +89,7 @@ def align(
     simulator = simulator or get_simulator(experiment.simulator.name, **experiment.simulator.options)
     if simulator.prior.names == base.prior.names and simulator.prior.to_dict() != base.prior.to_dict():
         raise SbiDaError("the simulator's prior is not the one the estimator was trained under: was the simulator changed since?")
-    needs_labels = config.pairs or config.labelled or config.population == "labels"
+    needs_labels = config.needs_pairs or config.population == "labels"
     if labelled is None and (needs_labels or (config.correction and real is None)):
         raise SbiDaError("this alignment needs labelled real objects: give some, or switch pairs, labelled and population off")
     if config.needs_real and real is None:
@@ -118,7 +119,7 @@ def align(
                 simulator, layout, layout.read(some), theta, names, NUISANCES, seed, drawn.posterior
             )
             corrected = correct(simulator, layout, explained, seed)
-        if config.pairs or config.labelled:
+        if config.needs_pairs:
             paired = _paired(base, simulator, some, theta, seed)
         if config.population == "labels":
             population = _population(base, some, theta, simulator)
@@ -136,7 +137,8 @@ def align(
     validation = SimulatorSource(*what, None, seed + 1_000_003)
     streams = ThreeStreams(
         source, validation, training, None if real is None or not config.needs_real else layout.read(real), paired,
-        None if population is None else _term_weights(population), seed,
+        None if population is None else _term_weights(population),
+        TWINS if any(PAIR_TERMS[spec.kind].several for spec in config.pairs) else 1, seed,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

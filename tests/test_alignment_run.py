@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from sbi_da.aligning import AlignmentModule
+from sbi_da.alignment.features import Features
 from sbi_da.alignment.gate import judge_by_explanation, judge_by_labels, judge_without_labels
 from sbi_da.alignment_config import AlignmentConfig, PairSpec, TermSpec, Weighting
 from sbi_da.alignment_run import align
@@ -68,7 +70,9 @@ def real_objects(n, seed, shift=0.8):
     AlignmentConfig(**TINY, correction=False, adapter=["instrument", "film", "residual"], train="adapter",
                     pairs=[PairSpec(kind="pair")], labelled=Weighting(kind="fixed")),
     AlignmentConfig(**TINY, correction=False, adapter=["film"], terms=[TermSpec(kind="sinkhorn", on="both")], population="labels"),
-], ids=["correction", "pairs", "terms"])
+    AlignmentConfig(**TINY, correction=False, adapter=["residual"], pairs=[PairSpec(kind="pair_mean")],
+                    terms=[TermSpec(kind="keypoints", strata="none", weight=Weighting(kind="fixed"))]),
+], ids=["correction", "pairs", "terms", "keypoints"])
 def test_every_way_runs_and_leaves_an_artefact(base, config, tmp_path):
     before = {k: v.clone() for k, v in base.state_dict().items()}
     found = align(base, real_objects(60, 1), real_objects(80, 2), config, tmp_path / "run", threads=1)
@@ -90,6 +94,24 @@ def test_training_the_adapter_alone_leaves_every_simulated_posterior_as_it_was(b
     assert np.array_equal(label_log_score(base, simulated), label_log_score(found.candidate, simulated))
     real = real_objects(20, 5)
     assert not np.array_equal(label_log_score(base, real), label_log_score(found.candidate, real))
+
+
+def test_labelled_objects_and_their_twins_are_the_matches_of_a_term(base):
+    config = AlignmentConfig(**TINY, correction=False, terms=[TermSpec(kind="keypoints", strata="none", weight=Weighting(kind="fixed"))])
+    module = AlignmentModule(base, TrainingConfig(), False, config)
+    asked = {}
+    module.placed[0].term.forward = lambda s, r, **known: (asked.update(known, s=s, r=r), 0 * s.sum())[1]
+
+    def side(n, start):
+        context = torch.arange(start, start + n).float()[:, None].expand(-1, 16)
+        return Features(context, torch.zeros(n, 4, 8), torch.ones(n, 4, dtype=torch.bool))
+
+    of = {"simulated": side(5, 0), "real": side(7, 100), "paired": side(3, 200), "twin": side(6, 300)}
+    module._distribution(module.placed[0], of, torch.ones(5))
+    simulated, real = asked["matches"].T
+    assert asked["s"][simulated, 0].tolist() == [300, 302, 304], "the first twin of each"
+    assert asked["r"][real, 0].tolist() == [200, 201, 202]
+    assert asked["weight"].shape == (8,)
 
 
 def test_a_fresh_adapter_changes_no_bit(base):
@@ -179,6 +201,10 @@ def test_what_is_missing_is_said(base):
     bare = Records.build({"modality_a": real_objects(5, 0).survey("modality_a")})
     with pytest.raises(SbiDaError, match="carry none of"):
         labels_of(base, bare)
+    with pytest.raises(SbiDaError, match="needs labelled real objects"):
+        align(base, None, real_objects(30, 0), AlignmentConfig(terms=[TermSpec(kind="keypoints")]))
+    with pytest.raises(ValueError, match="joint"):
+        TermSpec(kind="transport", options={"joint": 1.0})
     with pytest.raises(ValueError, match="sinkhorn"):
         TermSpec(kind="sinkhron")
     with pytest.raises(ConfigError, match="blur"):

@@ -29,6 +29,11 @@ class Features:
         """Some of the objects."""
         return Features(self.context[rows], self.surveys[rows], self.present[rows])
 
+    def joined(self, other: "Features") -> "Features":
+        """Both batches, one after the other."""
+        mine, others = (self.context, self.surveys, self.present), (other.context, other.surveys, other.present)
+        return Features(*(torch.cat(pair) for pair in zip(mine, others, strict=True)))
+
     @property
     def pattern(self) -> Tensor:
         """Which surveys an object has, as one integer, shape ``(object,)``."""
