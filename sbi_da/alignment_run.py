@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from sbi_da.aligning import AlignmentModule, Paired, ThreeStreams
-from sbi_da.alignment.discrepancy import Discrepancy
 from sbi_da.alignment.gate import Verdict, judge_by_explanation, judge_by_labels
 from sbi_da.alignment.population import PopulationFit, population_em, weights_from_labels
 from sbi_da.alignment.registry import PAIR_TERMS
@@ -184,8 +183,8 @@ def _unlabelled(base: Estimator, simulator: Simulator, real: Records, seed: int)
 
     found = correct(simulator, base.layout, explained(taught), seed)
     judges = explained(held)
-    nothing = Discrepancy.nothing(found.discrepancy.basis, found.discrepancy.scatter)
-    return found, judge_by_explanation(judges.score(nothing), judges.score(found.discrepancy))
+    without = found.discrepancy.without_shift()
+    return found, judge_by_explanation(judges.score(without), judges.score(found.discrepancy))
 
 
 def _judge(base: Estimator, candidate: Estimator, judges: Records | None) -> Verdict:

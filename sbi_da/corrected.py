@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from sbi_da.alignment.discrepancy import Basis, Discrepancy, Hypotheses, fit_discrepancy
+from sbi_da.alignment.discrepancy import Discrepancy, fit_discrepancy
+from sbi_da.alignment.explanations import Hypotheses
 from sbi_da.layout import Layout, Scalars
 from sbi_da.prior import Prior
 from sbi_da.records import OBSERVED
@@ -17,8 +18,6 @@ __all__ = ["CorrectedSimulator", "Explained", "Inputs", "correct"]
 
 REFERENCE = 5000
 """Prior draws that set the scale of the inputs."""
-
-
 MODEL_ERROR = 0.03
 """Scatter [mag] allowed for when the likelihood of a draw is divided out."""
 LARGEST_RATIO = 10.0
@@ -116,16 +115,16 @@ class Explained:
             names: what a discrepancy may depend on, among parameters and derived quantities; all by default.
             nuisances: skies (companions, discs, offsets) tried for an object.
             seed: of all draws.
-            posterior: whether the parameters are draws given the measurements. Their likelihood under the simulator as it is
+            posterior: whether the parameters are draws given labels and measurements. Their likelihood under the simulator as it is
                 is then divided out, or it would count twice and hold every correction back.
         """
         inputs = Inputs(simulator, names, seed)
-        shape = next(iter(theta.values())).shape
-        repeats = max(1, nuisances // shape[1])
+        n, draws = next(iter(theta.values())).shape
+        repeats = max(1, nuisances // draws)
         flat = {k: np.repeat(v, repeats, axis=1).ravel() for k, v in theta.items()}
         sky = simulator.at(flat, np.random.default_rng(seed))
-        signal = np.stack([sky.signal(c) for c in layout.channels], 1).reshape(shape[0], -1, len(layout.channels))
-        known = inputs(flat).reshape(*signal.shape[:2], -1)
+        signal = np.stack([sky.signal(c) for c in layout.channels], 1).reshape(n, draws * repeats, len(layout.channels))
+        known = inputs({k: v.ravel() for k, v in theta.items()}).reshape(n, draws, -1)
         floor = np.array([c.noise.floor for c in layout.channels])
         scale = np.array([0.1 if c.kind == "parallax" else 1.0 for c in layout.channels])
         seen, noise = scalars.state == OBSERVED, np.hypot(scalars.error, floor)
@@ -133,7 +132,7 @@ class Explained:
         if posterior:
             spread = np.hypot(noise, MODEL_ERROR * scale)[:, None]
             distance = np.where(seen[:, None], (np.where(seen, scalars.value, 0.0)[:, None] - signal) / spread, 0.0)
-            fit = -0.5 * np.square(distance).sum(-1).reshape(shape[0], shape[1], repeats)
+            fit = -0.5 * np.square(distance).sum(-1).reshape(n, draws, repeats)
             known_already = np.logaddexp.reduce(fit, axis=2) - np.log(repeats)
             best = known_already.max(1, keepdims=True)
             weight = -np.repeat(np.maximum(known_already, best - LARGEST_RATIO), repeats, axis=1)
@@ -141,13 +140,12 @@ class Explained:
 
     def score(self, discrepancy: Discrepancy) -> np.ndarray:
         """How well a discrepancy explains what was measured, log-density per object."""
-        return discrepancy.explain(self.hypotheses, self.value, self.noise, self.seen)
+        return discrepancy.score(self.hypotheses, self.value, self.noise, self.seen)
 
 
 def correct(simulator: Simulator, layout: Layout, explained: Explained, seed: int = 0) -> CorrectedSimulator:
     """Learn the discrepancy from explained real objects and put it in place."""
     found = fit_discrepancy(
-        Basis.of(explained.inputs.reference, seed=seed), explained.hypotheses, explained.value, explained.noise,
-        explained.seen, explained.scale, seed=seed,
+        explained.hypotheses, explained.value, explained.noise, explained.seen, explained.scale, seed=seed
     )
     return CorrectedSimulator(simulator, found, explained.inputs, layout.channels)
