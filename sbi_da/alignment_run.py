@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sbi_da.aligning import AlignmentModule, Paired, ThreeStreams
-from sbi_da.alignment.gate import Verdict, judge_by_explanation, judge_by_labels
+from sbi_da.alignment.gate import FEWEST, Verdict, judge_by_explanation, judge_by_labels
 from sbi_da.alignment.population import PopulationFit, population_em, weights_from_labels
 from sbi_da.alignment.registry import PAIR_TERMS
 from sbi_da.alignment_config import AlignmentConfig
@@ -96,7 +96,7 @@ def align(
     if threads:
         torch.set_num_threads(threads)
     started = time.perf_counter()
-    taught, judges = (None, None) if labelled is None else split_by_group(labelled, (1 - config.held_out, config.held_out), seed)
+    taught, judges = (None, None) if labelled is None else _split(labelled, config.held_out, seed)
     candidate = copy.deepcopy(base)
     candidate.adapt(config.adapter)
     layout = candidate.layout
@@ -185,6 +185,15 @@ def _unlabelled(base: Estimator, simulator: Simulator, real: Records, seed: int)
     judges = explained(held)
     without = found.discrepancy.without_shift()
     return found, judge_by_explanation(judges.score(without), judges.score(found.discrepancy))
+
+
+def _split(labelled: Records, held_out: float, seed: int) -> tuple[Records, Records]:
+    """Objects to learn from and objects to judge by: a share, or up to half as many more where that makes up the fewest that can judge."""
+    for share in (held_out, 1.25 * held_out, 1.5 * held_out):
+        taught, judges = split_by_group(labelled, (1 - share, share), seed)
+        if len(judges) >= FEWEST:
+            break
+    return taught, judges
 
 
 def _judge(base: Estimator, candidate: Estimator, judges: Records | None) -> Verdict:

@@ -30,7 +30,7 @@ def problem(n, shift, noise=0.1, scatter=0.0, seed=0, draws=1):
 
 def learn(value, hypotheses, noise=0.1, seen=None, **options):
     seen = np.ones(value.shape, bool) if seen is None else seen
-    return fit_discrepancy(hypotheses, value, np.full(value.shape, noise), seen, **options)
+    return fit_discrepancy(hypotheses, value, np.full(value.shape, noise), seen, **{"rounds": 4, **options})
 
 
 def linear(x):

@@ -7,7 +7,8 @@ After Kennedy & O'Hagan (2001, J. R. Stat. Soc. B 63, 425) an observation is
 with the simulator's signal and noise :math:`s, \varepsilon`, a shift :math:`\delta = V f(\theta)`, and a scatter R that the
 simulator lacks (a reality that says less than the simulator). The columns of V are the principal directions, over the channels, of
 what the simulator leaves unexplained; along each, f is a Gaussian process with lengths, amplitude and scatter of its own, all
-learned, so a shift of brightness may be rough where a shift of colour is smooth, and one the data do not ask for vanishes. What the
+learned, so a shift of brightness may be rough where a shift of colour is smooth, and one the data do not ask for vanishes.
+Cross-validation says where the uncertainty of this fit is too small or too large (:mod:`sbi_da.alignment.inflation`). What the
 labels do not fix (companions, discs, parameters without a label) is summed over: draws of it compete to explain an object. Objects
 simulated with draws of :math:`\delta` and of the scatter teach an estimator what reality looks like, and what of it is not known.
 """
@@ -21,15 +22,22 @@ import torch
 
 from sbi_da.alignment.explanations import TAIL, Hypotheses, Unexplained, compare, masked_inverse
 from sbi_da.alignment.gaussian_process import Kernel, Processes, learn
+from sbi_da.alignment.inflation import FACTORS, Inflation
 
 __all__ = ["Discrepancy", "fit_discrepancy"]
 
 REACH = 3.5
 """Inputs are cut at this value: the shift is constant beyond."""
-LEARNED_FROM = 300
+LEARNED_FROM = 200
 """Objects, at most, that hyperparameters are learned from."""
+STEPS = 15, 25
+"""Of learning them, in a round of the first and of the second half."""
 SWEEPS = 12
 """Passes over the processes in a round."""
+FOLDS = 5
+"""Parts of the objects, each of which judges a fit to the rest."""
+NEAR = 0.5
+"""Distance within which objects judge, in lengths of the first process."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +49,13 @@ class Discrepancy:
         directions: in the channels' units, shape ``(channel, process)``.
         scatter: a root of R, shape ``(channel, any)``. It and the uncertainty of the shift follow a Student law of :data:`TAIL` degrees
             of freedom: the wider tails stand for what the Gaussian processes take as known, their hyperparameters above all.
+        inflation: factor of the covariance of both, by inputs; None: one.
     """
 
     processes: Processes | None
     directions: np.ndarray
     scatter: np.ndarray
+    inflation: Inflation | None = None
 
     def expected(self, inputs: np.ndarray) -> np.ndarray:
         """Expected shift at inputs ``(object, input)``, shape ``(object, channel)``."""
@@ -55,7 +65,7 @@ class Discrepancy:
 
     def sample(self, inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A draw of shift and scatter for each object, independent of the others', shape ``(object, channel)``."""
-        stretch = np.sqrt(TAIL / rng.chisquare(TAIL, len(inputs)))[:, None]
+        stretch = np.sqrt(self._factor(inputs) * TAIL / rng.chisquare(TAIL, len(inputs)))[:, None]
         scatter = rng.standard_normal((len(inputs), self.scatter.shape[1])) @ self.scatter.T
         if self.processes is None:
             return np.asarray(stretch * scatter)
@@ -65,12 +75,25 @@ class Discrepancy:
 
     def score(self, hypotheses: Hypotheses, value: np.ndarray, noise: np.ndarray, seen: np.ndarray) -> np.ndarray:
         """Log-density of what was measured, averaged over its explanations, up to a constant of the channels seen; shape ``(object,)``."""
-        covariance = np.where(seen, noise, 1.0)[:, :, None] ** 2 * np.eye(seen.shape[1]) + self.scatter @ self.scatter.T
+        own = np.where(seen, noise, 1.0)[:, :, None] ** 2 * np.eye(seen.shape[1])
+        factor = self._factor(hypotheses.inputs.mean(1))[:, None, None]
+        covariance = own + factor * (self.scatter @ self.scatter.T)
         return compare(hypotheses, value, seen, self._shift(hypotheses), covariance).log_density
 
     def without_shift(self) -> "Discrepancy":
         """The scatter alone: what a shift is compared with."""
         return replace(self, processes=None)
+
+    def covariance(self, inputs: np.ndarray) -> np.ndarray:
+        """Of the unknown part of the shift and of the scatter, before their inflation, shape ``(object, channel, channel)``."""
+        scatter = self.scatter @ self.scatter.T
+        if self.processes is None:
+            return np.repeat(scatter[None], len(inputs), 0)
+        variance = self.processes.predict(_cut(inputs))[1]
+        return np.asarray(np.einsum("cp,np,dp->ncd", self.directions, variance, self.directions, optimize=True) + scatter)
+
+    def _factor(self, inputs: np.ndarray) -> np.ndarray:
+        return np.ones(len(inputs)) if self.inflation is None else self.inflation(_cut(inputs))
 
     def _shift(self, hypotheses: Hypotheses) -> np.ndarray:
         n, draws, size = hypotheses.inputs.shape
@@ -79,13 +102,16 @@ class Discrepancy:
     def to_dict(self) -> dict[str, Any]:
         """Plain content, for JSON."""
         processes = None if self.processes is None else self.processes.to_dict()
-        return {"processes": processes, "directions": self.directions.tolist(), "scatter": self.scatter.tolist()}
+        inflation = None if self.inflation is None else self.inflation.to_dict()
+        arrays = {k: getattr(self, k).tolist() for k in ("directions", "scatter")}
+        return {"processes": processes, **arrays, "inflation": inflation}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Discrepancy":
         """Inverse of :meth:`to_dict`."""
         processes = None if content["processes"] is None else Processes.from_dict(content["processes"])
-        return cls(processes, np.array(content["directions"]), np.array(content["scatter"]))
+        inflation = None if content["inflation"] is None else Inflation.from_dict(content["inflation"])
+        return cls(processes, np.array(content["directions"]), np.array(content["scatter"]), inflation)
 
 
 def fit_discrepancy(
@@ -96,10 +122,10 @@ def fit_discrepancy(
     scale: np.ndarray | None = None,
     floor: float = 0.005,
     start: float = 1.0,
-    rounds: int = 12,
+    rounds: int = 8,
     seed: int = 0,
 ) -> Discrepancy:
-    """Learn the discrepancy: in turn weigh the explanations, find the directions, fit the processes.
+    """Learn the discrepancy, and by cross-validation how far its uncertainty can be trusted.
 
     Args:
         hypotheses: explanations of each object.
@@ -109,11 +135,35 @@ def fit_discrepancy(
         scale: unit of each channel's shift, shape ``(channel,)``; ones by default.
         floor: least scatter of a channel, in ``scale``.
         start: scatter in the first round, in ``scale``, halved in each: it lets explanations far off take part.
-        rounds: how often.
-        seed: which objects hyperparameters are learned from, where there are many.
+        rounds: how often explanations are weighed, directions found and processes fitted, in turn.
+        seed: of folds, and of which objects hyperparameters are learned from where there are many.
     """
     n, channels = value.shape
     scale = np.ones(channels) if scale is None else scale
+    settings = (scale, floor, start, rounds, seed)
+    found = _learn(hypotheses, value, noise, seen, *settings)
+    if n < 2 * FOLDS or found.processes is None:
+        return found
+    fold = np.random.default_rng(seed).permutation(n) % FOLDS
+    log_density = np.empty((n, len(FACTORS)))
+    for k in range(FOLDS):
+        rest, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+        without = _learn(hypotheses[rest], value[rest], noise[rest], seen[rest], *settings)
+        judges = hypotheses[held]
+        shift, unknown = without._shift(judges), without.covariance(judges.inputs.mean(1))
+        own = np.where(seen[held], noise[held], 1.0)[:, :, None] ** 2 * np.eye(channels)
+        for j, factor in enumerate(FACTORS):
+            log_density[held, j] = compare(judges, value[held], seen[held], shift, own + factor * unknown).log_density
+    length = NEAR * found.processes.kernel.length[0].numpy()
+    return replace(found, inflation=Inflation(_cut(hypotheses.inputs.mean(1)), length, log_density))
+
+
+def _learn(
+    hypotheses: Hypotheses, value: np.ndarray, noise: np.ndarray, seen: np.ndarray, scale: np.ndarray, floor: float, start: float,
+    rounds: int, seed: int,
+) -> Discrepancy:
+    """In turn weigh the explanations, find the directions, fit the processes."""
+    n, channels = value.shape
     scaled = replace(hypotheses, inputs=_cut(hypotheses.inputs), signal=hypotheses.signal / scale)
     value, noise = np.where(seen, value, 0.0) / scale, np.where(seen, noise / scale, 1.0)
     own = noise[:, :, None] ** 2 * np.eye(channels) + floor**2 * np.eye(channels)
@@ -128,7 +178,7 @@ def fit_discrepancy(
         if step < rounds // 2 or kernel is None:
             variances, directions = _principal(left, covariance, seen)
             kernel = Kernel.start(torch.from_numpy(np.sqrt(variances)), left.inputs.shape[1])
-        kernel, processes = _fit(left, covariance, seen, directions, kernel, some, steps=40 if step < rounds - 1 else 60)
+        kernel, processes = _fit(left, covariance, seen, directions, kernel, some, STEPS[step >= rounds // 2])
         white = kernel.white.numpy()
         found = Discrepancy(processes, directions, directions * white)
         spread = processes.predict(left.inputs)[1]

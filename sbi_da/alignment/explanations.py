@@ -24,6 +24,10 @@ class Hypotheses:
     signal: np.ndarray
     log_weight: np.ndarray
 
+    def __getitem__(self, rows: np.ndarray) -> "Hypotheses":
+        """Explanations of some of the objects."""
+        return Hypotheses(self.inputs[rows], self.signal[rows], self.log_weight[rows])
+
 
 @dataclass(frozen=True)
 class Unexplained:
