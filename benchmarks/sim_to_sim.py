@@ -168,10 +168,13 @@ def main() -> None:
     folder = arguments.runs or Path(tempfile.mkdtemp())
     arms = list(ARMS) if arguments.arms == "all" else arguments.arms.split(",")
     pairs = [int(n) for n in arguments.pairs.split(",")]
-    rows = [row for seed in range(arguments.seeds) for row in run(seed, arms, pairs, folder)]
+    rows: list[dict[str, Any]] = []
+    for seed in range(arguments.seeds):
+        rows += run(seed, arms, pairs, folder)
+        written = write("sim_to_sim", rows, figures_of(rows), list(range(seed + 1)))
     keys = ["nll_mean", "gap_closed_mean", "gap_closed_median", "gap_closed_mean_young", "coverage_error", "width_ratio"]
     print(table(["seed", "arm", "pairs", *keys], [[r["seed"], r["arm"], r["pairs"], *(r[k] for k in keys)] for r in rows]))
-    print(write("sim_to_sim", rows, figures_of(rows), list(range(arguments.seeds))))
+    print(written)
 
 
 if __name__ == "__main__":

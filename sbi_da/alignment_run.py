@@ -4,14 +4,14 @@ import copy
 import json
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from sbi_da.aligning import AlignmentModule, Paired, ThreeStreams
-from sbi_da.alignment.gate import FEWEST, Verdict, judge_by_explanation, judge_by_labels
+from sbi_da.alignment.gate import Verdict, judge_by_explanation, judge_by_labels
 from sbi_da.alignment.population import PopulationFit, population_em, weights_from_labels
 from sbi_da.alignment.registry import PAIR_TERMS
 from sbi_da.alignment_config import AlignmentConfig
@@ -31,8 +31,10 @@ __all__ = ["OUTPUTS", "Aligned", "align"]
 
 OUTPUTS = ("estimator", "alignment.json", "logs")
 """What a run writes."""
-UNLABELLED = 1000
+UNLABELLED = 500
 """Unlabelled objects a correction is learned from."""
+JUDGES = 20
+"""Labelled objects, at least, that are held out to judge where there are twice as many: fewer are too often wrong."""
 DRAWS, NUISANCES = 32, 256
 """Draws of a labelled object's parameters, and skies that may explain it."""
 LARGEST_RATIO = 5.0
@@ -86,68 +88,23 @@ def align(
     config = config or AlignmentConfig()
     experiment = Config.model_validate(base.metadata["config"])
     simulator = simulator or get_simulator(experiment.simulator.name, **experiment.simulator.options)
-    if simulator.prior.names == base.prior.names and simulator.prior.to_dict() != base.prior.to_dict():
-        raise SbiDaError("the simulator's prior is not the one the estimator was trained under: was the simulator changed since?")
-    needs_labels = config.needs_pairs or config.population == "labels"
-    if labelled is None and (needs_labels or (config.correction and real is None)):
-        raise SbiDaError("this alignment needs labelled real objects: give some, or switch pairs, labelled and population off")
-    if config.needs_real and real is None:
-        raise SbiDaError("the terms of this alignment need unlabelled real objects: give some")
+    _check(base, simulator, labelled, real, config)
     if threads:
         torch.set_num_threads(threads)
     started = time.perf_counter()
-    taught, judges = (None, None) if labelled is None else _split(labelled, config.held_out, seed)
+    task = _Task(base, simulator, experiment, config, real, seed, out, progress)
     candidate = copy.deepcopy(base)
     candidate.adapt(config.adapter)
-    layout = candidate.layout
-    corrected, paired = simulator, None
-    population: PopulationFit | None = None
-    seen: Verdict | None = None
-    if taught is None and config.correction and real is not None:
-        corrected, seen = _unlabelled(base, simulator, real, seed)
-    if taught is not None and (needs_labels or config.correction):
-        drawn = draw_parameters(base, simulator, taught, DRAWS, seed)
-        used = np.flatnonzero(drawn.used)
-        if len(used) < 5:
-            reached = f"{len(used)} of {len(taught)} labelled objects have labels the simulator can reach"
-            raise SbiDaError(f"only {reached}: at least 5 are needed")
-        some, theta = taught.isel(used), {k: v[used] for k, v in drawn.theta.items()}
-        if config.correction:
-            names = list(dict.fromkeys([*labels_of(base, some), *base.parameter_names]))
-            explained = Explained.of(
-                simulator, layout, layout.read(some), theta, names, NUISANCES, seed, drawn.posterior
-            )
-            corrected = correct(simulator, layout, explained, seed)
-        if config.needs_pairs:
-            paired = _paired(base, simulator, some, theta, seed)
-        if config.population == "labels":
-            population = _population(base, some, theta, simulator)
-            if population.reason:
-                raise SbiDaError(f"population: labels: {population.reason}: give more labelled objects, or take the population as the same")
-    training = TrainingConfig(
-        epochs=config.epochs, steps_per_epoch=config.steps_per_epoch, batch=config.batch, learning_rate=config.learning_rate,
-        warmup=50, gradient_clip=experiment.training.gradient_clip, weight_decay=experiment.training.weight_decay,
-        validation=min(4000, experiment.training.validation), patience=config.epochs,
-    )
-    what = (corrected, layout.surveys, base.prior, experiment.missing, experiment.proposal)
-    source: Source = SimulatorSource(*what, experiment.training.simulations, seed + 1)
-    if config.deploy and population is not None:
-        source = ReweightedSource(source, _deployed_weights(population))
-    validation = SimulatorSource(*what, None, seed + 1_000_003)
-    streams = ThreeStreams(
-        source, validation, training, None if real is None or not config.needs_real else layout.read(real), paired,
-        None if population is None else _term_weights(population),
-        TWINS if any(PAIR_TERMS[spec.kind].several for spec in config.pairs) else 1, seed,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = AlignmentModule(candidate.train(), training, source.weighted, config)
-        module.learn_level(source)
-        fit(module, streams, training, out, progress)
-    for parameter in candidate.parameters():
-        parameter.requires_grad_(True)
-    candidate.eval()
-    verdict = seen or _judge(base, candidate, judges)
+    if labelled is None:
+        lesson, seen = _without_labels(task)
+        _train(task, candidate, lesson, config.epochs)
+        verdict = seen or Verdict(False, False, "no labelled objects to judge by")
+    else:
+        taught, judges = _split(labelled, config.held_out, seed)
+        _train(task, candidate, _lesson(task, taught), config.epochs)
+        verdict = judge_by_labels(label_log_score(base, judges), label_log_score(candidate, judges))
+        if verdict.kept and config.refit:
+            _train(replace(task, out=None), candidate, _lesson(task, labelled), max(1, config.epochs // 2))
     if not verdict.kept:
         warnings.warn(f"alignment is not used: {verdict.reason}", stacklevel=2)
     chosen = candidate if verdict.kept else copy.deepcopy(base)
@@ -162,6 +119,103 @@ def align(
         partial.write_text(json.dumps(chosen.metadata["alignment"], indent=1))
         partial.replace(folder / "alignment.json")
     return Aligned(chosen, candidate, verdict)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What stays the same throughout a run."""
+
+    base: Estimator
+    simulator: Simulator
+    experiment: Config
+    config: AlignmentConfig
+    real: Records | None
+    seed: int
+    out: str | Path | None
+    progress: bool
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What real objects teach: a simulator, pairs, a population."""
+
+    simulator: Simulator
+    paired: Paired | None = None
+    population: PopulationFit | None = None
+
+
+def _check(
+    base: Estimator, simulator: Simulator, labelled: Records | None, real: Records | None, config: AlignmentConfig
+) -> None:
+    if simulator.prior.names == base.prior.names and simulator.prior.to_dict() != base.prior.to_dict():
+        raise SbiDaError("the simulator's prior is not the one the estimator was trained under: was the simulator changed since?")
+    needs_labels = config.needs_pairs or config.population == "labels"
+    if labelled is None and (needs_labels or (config.correction and real is None)):
+        raise SbiDaError("this alignment needs labelled real objects: give some, or switch pairs, labelled and population off")
+    if config.needs_real and real is None:
+        raise SbiDaError("the terms of this alignment need unlabelled real objects: give some")
+
+
+def _lesson(task: _Task, labelled: Records) -> _Lesson:
+    """Learn from labelled objects what the config asks for."""
+    base, simulator, config, seed = task.base, task.simulator, task.config, task.seed
+    if not (config.correction or config.needs_pairs or config.population == "labels"):
+        return _Lesson(simulator)
+    drawn = draw_parameters(base, simulator, labelled, DRAWS, seed)
+    used = np.flatnonzero(drawn.used)
+    if len(used) < 5:
+        reached = f"{len(used)} of {len(labelled)} labelled objects have labels the simulator can reach"
+        raise SbiDaError(f"only {reached}: at least 5 are needed")
+    some, theta = labelled.isel(used), {k: v[used] for k, v in drawn.theta.items()}
+    corrected, paired, population = simulator, None, None
+    if config.correction:
+        names = list(dict.fromkeys([*labels_of(base, some), *base.parameter_names]))
+        scalars = base.layout.read(some)
+        explained = Explained.of(simulator, base.layout, scalars, theta, names, NUISANCES, seed, drawn.posterior)
+        corrected = correct(simulator, base.layout, explained, seed=seed)
+    if config.needs_pairs:
+        paired = _paired(base, simulator, some, theta, seed)
+    if config.population == "labels":
+        population = _population(base, some, theta, simulator)
+        if population.reason:
+            raise SbiDaError(f"population: labels: {population.reason}: give more labelled objects, or take the population as the same")
+    return _Lesson(corrected, paired, population)
+
+
+def _train(task: _Task, candidate: Estimator, lesson: _Lesson, epochs: int) -> None:
+    """Train a candidate on, in place."""
+    config, experiment, layout = task.config, task.experiment, candidate.layout
+    training = TrainingConfig(
+        epochs=epochs, steps_per_epoch=config.steps_per_epoch, batch=config.batch, learning_rate=config.learning_rate,
+        warmup=50, gradient_clip=experiment.training.gradient_clip, weight_decay=experiment.training.weight_decay,
+        validation=min(4000, experiment.training.validation), patience=epochs,
+    )
+    what = (lesson.simulator, layout.surveys, task.base.prior, experiment.missing, experiment.proposal)
+    source: Source = SimulatorSource(*what, experiment.training.simulations, task.seed + 1)
+    if config.deploy and lesson.population is not None:
+        source = ReweightedSource(source, _deployed_weights(lesson.population))
+    validation = SimulatorSource(*what, None, task.seed + 1_000_003)
+    streams = ThreeStreams(
+        source, validation, training, None if task.real is None or not config.needs_real else layout.read(task.real), lesson.paired,
+        None if lesson.population is None else _term_weights(lesson.population),
+        TWINS if any(PAIR_TERMS[spec.kind].several for spec in config.pairs) else 1, task.seed,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(task.seed)
+        module = AlignmentModule(candidate.train(), training, source.weighted, config)
+        module.learn_level(source)
+        fit(module, streams, training, task.out, task.progress)
+    for parameter in candidate.parameters():
+        parameter.requires_grad_(True)
+    candidate.eval()
+
+
+def _without_labels(task: _Task) -> tuple[_Lesson, Verdict | None]:
+    """The simulator corrected, if the config asks for it, by unlabelled objects, and whether they show that."""
+    if not task.config.correction or task.real is None:
+        return _Lesson(task.simulator), None
+    corrected, seen = _unlabelled(task.base, task.simulator, task.real, task.seed)
+    return _Lesson(corrected), seen
 
 
 def _unlabelled(base: Estimator, simulator: Simulator, real: Records, seed: int) -> tuple[Simulator, Verdict]:
@@ -181,25 +235,20 @@ def _unlabelled(base: Estimator, simulator: Simulator, real: Records, seed: int)
         scalars = base.layout.read(some.isel(which))
         return Explained.of(simulator, base.layout, scalars, theta, base.parameter_names, 64, seed)
 
-    found = correct(simulator, base.layout, explained(taught), seed)
+    found = correct(simulator, base.layout, explained(taught), folds=0, seed=seed)
     judges = explained(held)
     without = found.discrepancy.without_shift()
     return found, judge_by_explanation(judges.score(without), judges.score(found.discrepancy))
 
 
 def _split(labelled: Records, held_out: float, seed: int) -> tuple[Records, Records]:
-    """Objects to learn from and objects to judge by: a share, or up to half as many more where that makes up the fewest that can judge."""
-    for share in (held_out, 1.25 * held_out, 1.5 * held_out):
+    """Objects to learn from and objects to judge by: a share, or up to half of all until there are :data:`JUDGES` of these."""
+    taught, judges = split_by_group(labelled, (1 - held_out, held_out), seed)
+    share = held_out
+    while len(judges) < JUDGES and share < 0.5:
+        share = min(0.5, 1.1 * share)
         taught, judges = split_by_group(labelled, (1 - share, share), seed)
-        if len(judges) >= FEWEST:
-            break
     return taught, judges
-
-
-def _judge(base: Estimator, candidate: Estimator, judges: Records | None) -> Verdict:
-    if judges is None:
-        return Verdict(False, False, "no labelled objects to judge by")
-    return judge_by_labels(label_log_score(base, judges), label_log_score(candidate, judges))
 
 
 def _paired(base: Estimator, simulator: Simulator, some: Records, theta: dict[str, np.ndarray], seed: int) -> Paired:

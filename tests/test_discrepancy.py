@@ -30,7 +30,7 @@ def problem(n, shift, noise=0.1, scatter=0.0, seed=0, draws=1):
 
 def learn(value, hypotheses, noise=0.1, seen=None, **options):
     seen = np.ones(value.shape, bool) if seen is None else seen
-    return fit_discrepancy(hypotheses, value, np.full(value.shape, noise), seen, **{"rounds": 4, **options})
+    return fit_discrepancy(hypotheses, value, np.full(value.shape, noise), seen, **{"rounds": 6, "folds": 0, **options})
 
 
 def linear(x):
@@ -106,7 +106,8 @@ def test_wild_objects_have_little_pull():
 
 def test_plain_content_comes_back():
     _, value, hypotheses = problem(30, linear)
-    found = learn(value, hypotheses)
+    found = learn(value, hypotheses, folds=3)
+    assert found.inflation is not None
     again = Discrepancy.from_dict(found.to_dict())
     x = np.random.default_rng(0).standard_normal((5, 2))
     assert np.array_equal(found.sample(x, np.random.default_rng(1)), again.sample(x, np.random.default_rng(1)))
@@ -119,7 +120,7 @@ def test_a_corrected_simulator_sends_the_shifted_signal():
     plain = layout.read(records)
     shifted = Scalars(plain.value + 0.7, plain.error, plain.state)
     theta = {k: records.parameters[k][:, None] for k in simulator.prior.names}
-    corrected = correct(simulator, layout, Explained.of(simulator, layout, shifted, theta, nuisances=1))
+    corrected = correct(simulator, layout, Explained.of(simulator, layout, shifted, theta, nuisances=1), folds=0)
     assert isinstance(corrected, CorrectedSimulator) and corrected.prior.to_dict() == simulator.prior.to_dict()
     at = {k: np.zeros(3000) for k in simulator.prior.names}
     rng = np.random.default_rng(0)

@@ -28,14 +28,14 @@ __all__ = ["Discrepancy", "fit_discrepancy"]
 
 REACH = 3.5
 """Inputs are cut at this value: the shift is constant beyond."""
+LARGEST, LARGEST_FOLD = 1000, 300
+"""Objects, at most, that the processes are given, and that they are given in cross-validation: time grows with the cube."""
 LEARNED_FROM = 200
 """Objects, at most, that hyperparameters are learned from."""
 STEPS = 15, 25
 """Of learning them, in a round of the first and of the second half."""
 SWEEPS = 12
 """Passes over the processes in a round."""
-FOLDS = 5
-"""Parts of the objects, each of which judges a fit to the rest."""
 NEAR = 0.5
 """Distance within which objects judge, in lengths of the first process."""
 
@@ -123,6 +123,7 @@ def fit_discrepancy(
     floor: float = 0.005,
     start: float = 1.0,
     rounds: int = 8,
+    folds: int = 5,
     seed: int = 0,
 ) -> Discrepancy:
     """Learn the discrepancy, and by cross-validation how far its uncertainty can be trusted.
@@ -136,18 +137,21 @@ def fit_discrepancy(
         floor: least scatter of a channel, in ``scale``.
         start: scatter in the first round, in ``scale``, halved in each: it lets explanations far off take part.
         rounds: how often explanations are weighed, directions found and processes fitted, in turn.
-        seed: of folds, and of which objects hyperparameters are learned from where there are many.
+        folds: parts of the objects, each of which judges a fit to the rest; 0: none does.
+        seed: of folds, and of which objects are used where there are more than :data:`LARGEST`.
     """
+    some = np.random.default_rng(seed).permutation(len(value))[:LARGEST]
+    hypotheses, value, noise, seen = hypotheses[some], value[some], noise[some], seen[some]
     n, channels = value.shape
     scale = np.ones(channels) if scale is None else scale
-    settings = (scale, floor, start, rounds, seed)
+    settings = (scale, floor, start, rounds)
     found = _learn(hypotheses, value, noise, seen, *settings)
-    if n < 2 * FOLDS or found.processes is None:
+    if folds < 2 or n < 2 * folds or found.processes is None:
         return found
-    fold = np.random.default_rng(seed).permutation(n) % FOLDS
+    fold = np.arange(n) % folds
     log_density = np.empty((n, len(FACTORS)))
-    for k in range(FOLDS):
-        rest, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+    for k in range(folds):
+        rest, held = np.flatnonzero(fold != k)[:LARGEST_FOLD], np.flatnonzero(fold == k)
         without = _learn(hypotheses[rest], value[rest], noise[rest], seen[rest], *settings)
         judges = hypotheses[held]
         shift, unknown = without._shift(judges), without.covariance(judges.inputs.mean(1))
@@ -160,14 +164,14 @@ def fit_discrepancy(
 
 def _learn(
     hypotheses: Hypotheses, value: np.ndarray, noise: np.ndarray, seen: np.ndarray, scale: np.ndarray, floor: float, start: float,
-    rounds: int, seed: int,
+    rounds: int,
 ) -> Discrepancy:
     """In turn weigh the explanations, find the directions, fit the processes."""
     n, channels = value.shape
     scaled = replace(hypotheses, inputs=_cut(hypotheses.inputs), signal=hypotheses.signal / scale)
     value, noise = np.where(seen, value, 0.0) / scale, np.where(seen, noise / scale, 1.0)
     own = noise[:, :, None] ** 2 * np.eye(channels) + floor**2 * np.eye(channels)
-    some = np.random.default_rng(seed).permutation(n)[:LEARNED_FROM]
+    some = np.arange(min(n, LEARNED_FROM))
     found = Discrepancy(None, np.eye(channels), np.zeros((channels, 1)))
     kernel: Kernel | None = None
     uncertain = np.zeros((n, channels, channels))
