@@ -96,8 +96,9 @@ def _claim(run: Path, config: Config) -> str | None:
     file = run / "config.yaml"
     if file.is_file():
         earlier, now = yaml.safe_load(file.read_text()), yaml.safe_load(text)
-        if earlier != now:
-            differing = [k for k in now if not isinstance(earlier, dict) or earlier.get(k) != now[k]]
+        known = earlier if isinstance(earlier, dict) else {}
+        differing = [k for k in now if k != "alignment" and known.get(k) != now[k]]  # which has no part in training
+        if differing:
             raise ConfigError(f"{run}: holds a run of another config ({', '.join(differing)} differ): choose another --out")
     elif run.exists() and any(run.iterdir()):
         raise ConfigError(f"{run}: not empty and not a training run: choose another --out")
