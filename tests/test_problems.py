@@ -6,7 +6,8 @@ from scipy.integrate import solve_ivp
 from scipy.special import logsumexp
 from scipy.stats import kstest, multivariate_normal, norm
 
-from benchmarks.problems import PROBLEMS, zoom
+from benchmarks.problems import PROBLEMS
+from benchmarks.problems.grid import zoom
 from sbi_da.diagnostics import ranks, sbc_p_values
 from sbi_da.errors import SbiDaError, UnknownNameError
 from sbi_da.layout import Layout

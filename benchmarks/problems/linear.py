@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from scipy.stats import special_ortho_group
 
-from benchmarks.problems import Problem, Toy
+from benchmarks.problems.problem import Problem, Toy
 from sbi_da.distributions import Normal
 from sbi_da.layout import Scalars
 from sbi_da.prior import Prior

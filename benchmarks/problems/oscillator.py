@@ -17,7 +17,8 @@ the rest is a grid over :math:`(\omega, a)`. At given :math:`(\omega, c_1)` the 
 import numpy as np
 from scipy.special import logsumexp, ndtr, ndtri
 
-from benchmarks.problems import Plane, Problem, Toy, zoom
+from benchmarks.problems.grid import Plane, zoom
+from benchmarks.problems.problem import Problem, Toy
 from sbi_da.distributions import Uniform
 from sbi_da.layout import Scalars
 from sbi_da.prior import Prior

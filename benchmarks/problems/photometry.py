@@ -14,7 +14,8 @@ posterior is a grid over :math:`(u, v)`, on which :math:`\chi^2` is a quadratic 
 import numpy as np
 from scipy.stats import norm
 
-from benchmarks.problems import Plane, Problem, Toy, zoom
+from benchmarks.problems.grid import Plane, zoom
+from benchmarks.problems.problem import Problem, Toy
 from sbi_da.distributions import Normal
 from sbi_da.layout import Scalars
 from sbi_da.prior import Prior
