@@ -235,7 +235,7 @@ def _unlabelled(base: Estimator, simulator: Simulator, real: Records, seed: int)
         scalars = base.layout.read(some.isel(which))
         return Explained.of(simulator, base.layout, scalars, theta, base.parameter_names, 64, seed)
 
-    found = correct(simulator, base.layout, explained(taught), folds=0, seed=seed)
+    found = correct(simulator, base.layout, explained(taught), folds=0, sampled=True, seed=seed)
     judges = explained(held)
     without = found.discrepancy.without_shift()
     return found, judge_by_explanation(judges.score(without), judges.score(found.discrepancy))

@@ -143,9 +143,11 @@ class Explained:
         return discrepancy.score(self.hypotheses, self.value, self.noise, self.seen)
 
 
-def correct(simulator: Simulator, layout: Layout, explained: Explained, folds: int = 5, seed: int = 0) -> CorrectedSimulator:
-    """Learn the discrepancy from explained real objects, its uncertainty by so many folds, and put it in place."""
+def correct(
+    simulator: Simulator, layout: Layout, explained: Explained, folds: int = 5, sampled: bool = False, seed: int = 0
+) -> CorrectedSimulator:
+    """Learn the discrepancy from explained real objects (options as in :func:`fit_discrepancy`) and put it in place."""
     found = fit_discrepancy(
-        explained.hypotheses, explained.value, explained.noise, explained.seen, explained.scale, folds=folds, seed=seed
+        explained.hypotheses, explained.value, explained.noise, explained.seen, explained.scale, folds=folds, sampled=sampled, seed=seed
     )
     return CorrectedSimulator(simulator, found, explained.inputs, layout.channels)

@@ -45,3 +45,12 @@ def test_the_masked_inverse_inverts_what_was_seen():
     part = covariance[0][np.ix_([0, 2], [0, 2])]
     assert inverse[0][np.ix_([0, 2], [0, 2])] == pytest.approx(np.linalg.inv(part)) and not inverse[0, 1].any()
     assert log_det[0] == pytest.approx(np.log(np.linalg.det(part)))
+
+
+def test_one_explanation_is_drawn_in_proportion_to_its_weight():
+    hypotheses = Hypotheses(np.arange(2.0).reshape(1, 2, 1).repeat(4000, 0), np.zeros((4000, 2, 1)), np.log([[0.2, 0.8]]).repeat(4000, 0))
+    found = compare(
+        hypotheses, np.zeros((4000, 1)), np.ones((4000, 1), bool), np.zeros((4000, 2, 1)), np.ones((4000, 1, 1)), np.random.default_rng(0)
+    )
+    assert set(found.inputs.ravel()) == {0.0, 1.0} and found.inputs.mean() == pytest.approx(0.8, abs=0.03)
+    assert not found.spread.any()

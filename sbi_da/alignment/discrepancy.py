@@ -124,6 +124,7 @@ def fit_discrepancy(
     start: float = 1.0,
     rounds: int = 8,
     folds: int = 5,
+    sampled: bool = False,
     seed: int = 0,
 ) -> Discrepancy:
     """Learn the discrepancy, and by cross-validation how far its uncertainty can be trusted.
@@ -138,13 +139,14 @@ def fit_discrepancy(
         start: scatter in the first round, in ``scale``, halved in each: it lets explanations far off take part.
         rounds: how often explanations are weighed, directions found and processes fitted, in turn.
         folds: parts of the objects, each of which judges a fit to the rest; 0: none does.
-        seed: of folds, and of which objects are used where there are more than :data:`LARGEST`.
+        sampled: draw one explanation of each object in every round instead of averaging over them: for objects without labels.
+        seed: of these draws, of folds, and of which objects are used where there are more than :data:`LARGEST`.
     """
     some = np.random.default_rng(seed).permutation(len(value))[:LARGEST]
     hypotheses, value, noise, seen = hypotheses[some], value[some], noise[some], seen[some]
     n, channels = value.shape
     scale = np.ones(channels) if scale is None else scale
-    settings = (scale, floor, start, rounds)
+    settings = (scale, floor, start, rounds, np.random.default_rng(seed) if sampled else None)
     found = _learn(hypotheses, value, noise, seen, *settings)
     if folds < 2 or n < 2 * folds or found.processes is None:
         return found
@@ -164,7 +166,7 @@ def fit_discrepancy(
 
 def _learn(
     hypotheses: Hypotheses, value: np.ndarray, noise: np.ndarray, seen: np.ndarray, scale: np.ndarray, floor: float, start: float,
-    rounds: int,
+    rounds: int, rng: np.random.Generator | None,
 ) -> Discrepancy:
     """In turn weigh the explanations, find the directions, fit the processes."""
     n, channels = value.shape
@@ -177,7 +179,7 @@ def _learn(
     uncertain = np.zeros((n, channels, channels))
     for step in range(rounds):
         wide = (start * 0.5**step) ** 2 * np.eye(channels)
-        left = compare(scaled, value, seen, found._shift(scaled), own + uncertain + found.scatter @ found.scatter.T + wide)
+        left = compare(scaled, value, seen, found._shift(scaled), own + uncertain + found.scatter @ found.scatter.T + wide, rng)
         covariance = np.where(seen[:, :, None] & seen[:, None, :], own + left.spread, 0.0)
         if step < rounds // 2 or kernel is None:
             variances, directions = _principal(left, covariance, seen)

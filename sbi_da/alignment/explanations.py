@@ -49,7 +49,8 @@ class Unexplained:
 
 
 def compare(
-    hypotheses: Hypotheses, value: np.ndarray, seen: np.ndarray, shift: np.ndarray, covariance: np.ndarray
+    hypotheses: Hypotheses, value: np.ndarray, seen: np.ndarray, shift: np.ndarray, covariance: np.ndarray,
+    rng: np.random.Generator | None = None,
 ) -> Unexplained:
     """Weigh the explanations by how well they fit.
 
@@ -59,6 +60,8 @@ def compare(
         seen: which channels were observed, boolean, same shape.
         shift: expected shift of each draw, shape ``(object, draw, channel)``.
         covariance: of values about signal and shift, shape ``(object, channel, channel)``.
+        rng: draws one explanation of each object in proportion to its weight (stochastic EM; Celeux & Diebolt 1985). None: all of them
+            are averaged, which blurs the inputs of objects whose parameters are not known.
     """
     n, count, channels = hypotheses.signal.shape
     repeats = count // hypotheses.inputs.shape[1]
@@ -70,6 +73,8 @@ def compare(
     fit = hypotheses.log_weight - 0.5 * dof * np.log1p(distance / TAIL)
     total = np.logaddexp.reduce(fit, axis=1)
     share = np.exp(fit - total[:, None])
+    if rng is not None:
+        share = np.eye(count)[np.minimum((share.cumsum(1) < rng.random((n, 1))).sum(1), count - 1)]
     mean = np.einsum("nh,nhc->nc", share, residual)
     about = residual - mean[:, None]
     log_density = total - np.logaddexp.reduce(hypotheses.log_weight, axis=1) - 0.5 * log_det
