@@ -57,6 +57,12 @@ class Kernel:
         surface = self.amplitude[:, None, None] ** 2 * (1 + r) * torch.exp(-r)
         return surface + self.slope[:, None, None] ** 2 * (x @ y.T) + self.level[:, None, None] ** 2
 
+    def surface(self, x: Tensor, y: Tensor) -> Tensor:
+        """The surface's part of the covariance, without gradients and in one pass; shape ``(process, x, y)``."""
+        r = torch.cdist(x / self.length[:, None], y / self.length[:, None]).mul_(3**0.5)
+        decay = torch.exp(-r)
+        return r.add_(1).mul_(decay).mul_(self.amplitude[:, None, None] ** 2)
+
     def diagonal(self, x: Tensor) -> Tensor:
         """Variance at rows of x, shape ``(process, x)``."""
         return (self.amplitude**2 + self.level**2)[:, None] + self.slope[:, None] ** 2 * x.square().sum(-1)
@@ -131,10 +137,12 @@ class Processes:
         for start in range(0, len(x), CHUNK):
             rows = slice(start, start + CHUNK)
             some = torch.from_numpy(np.asarray(x[rows], np.float64))
-            cross = self.kernel(self.x, some)
-            mean[rows] = torch.einsum("pnm,pn->mp", cross, self._weights).numpy()
+            surface = self.kernel.surface(self.x, some)
+            plane = self.kernel.slope**2 * (some @ self.x.T @ self._weights.T) + self.kernel.level**2 * self._weights.sum(1)
+            mean[rows] = (torch.einsum("pnm,pn->mp", surface, self._weights) + plane).numpy()
             if spread:
-                explained = torch.linalg.solve_triangular(self._root, cross, upper=False).square().sum(1)
+                surface += self.kernel.slope[:, None, None] ** 2 * (self.x @ some.T) + self.kernel.level[:, None, None] ** 2
+                explained = torch.linalg.solve_triangular(self._root, surface, upper=False).square().sum(1)
                 variance[rows] = (self.kernel.diagonal(some) - explained).clamp_min(0.0).T.numpy()
         return mean, variance
 
