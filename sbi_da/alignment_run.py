@@ -35,8 +35,10 @@ UNLABELLED = 500
 """Unlabelled objects a correction is learned from."""
 JUDGES = 20
 """Labelled objects, at least, that are held out to judge where there are twice as many: fewer are too often wrong."""
-DRAWS, NUISANCES = 32, 256
-"""Draws of a labelled object's parameters, and skies that may explain it."""
+DRAWS, NUISANCES = (8, 32), (64, 256)
+"""Draws of a labelled object's parameters, and skies that may explain it: fewest and most."""
+ALL_DRAWS, ALL_NUISANCES = 6400, 51_200
+"""Of all labelled objects together, between these bounds."""
 LARGEST_RATIO = 5.0
 """Logarithm of the largest ratio of a deployed population to the prior."""
 TWINS = 8
@@ -161,7 +163,8 @@ def _lesson(task: _Task, labelled: Records) -> _Lesson:
     base, simulator, config, seed = task.base, task.simulator, task.config, task.seed
     if not (config.correction or config.needs_pairs or config.population == "labels"):
         return _Lesson(simulator)
-    drawn = draw_parameters(base, simulator, labelled, DRAWS, seed)
+    draws, nuisances = (int(np.clip(total // len(labelled), *each)) for total, each in ((ALL_DRAWS, DRAWS), (ALL_NUISANCES, NUISANCES)))
+    drawn = draw_parameters(base, simulator, labelled, draws, seed)
     used = np.flatnonzero(drawn.used)
     if len(used) < 5:
         reached = f"{len(used)} of {len(labelled)} labelled objects have labels the simulator can reach"
@@ -171,7 +174,7 @@ def _lesson(task: _Task, labelled: Records) -> _Lesson:
     if config.correction:
         names = list(dict.fromkeys([*labels_of(base, some), *base.parameter_names]))
         scalars = base.layout.read(some)
-        explained = Explained.of(simulator, base.layout, scalars, theta, names, NUISANCES, seed, drawn.posterior)
+        explained = Explained.of(simulator, base.layout, scalars, theta, names, nuisances, seed, drawn.posterior)
         corrected = correct(simulator, base.layout, explained, seed=seed)
     if config.needs_pairs:
         paired = _paired(base, simulator, some, theta, seed)
