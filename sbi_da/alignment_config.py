@@ -107,8 +107,8 @@ class AlignmentConfig(_Strict):
         population: weigh simulated objects in ``terms`` by the population of the labelled ones, or take it as the same.
         deploy: with ``population: labels``, make that population the prior of the posterior too; otherwise it stays under the
             prior it was trained with, and can be reweighted later.
-        held_out: share of the labelled objects that judge.
-        refit: once they have judged well, learn from them too, and train on for half as many epochs.
+        held_out: share of the labelled objects that judge, before they too are learned from for half as many epochs. Where it is
+            too small a number, halves learn and judge in turn.
         epochs: number of epochs.
         steps_per_epoch: optimiser steps per epoch.
         batch: simulated objects per step, and as many real ones at most.
@@ -124,7 +124,6 @@ class AlignmentConfig(_Strict):
     population: Literal["same", "labels"] = "same"
     deploy: bool = False
     held_out: float = Field(0.2, gt=0, lt=1)
-    refit: bool = True
     epochs: int = Field(6, ge=1)
     steps_per_epoch: int = Field(200, ge=1)
     batch: int = Field(512, ge=2)

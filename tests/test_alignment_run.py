@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sbi_da import alignment_run
 from sbi_da.aligning import AlignmentModule
 from sbi_da.alignment.features import Features
 from sbi_da.alignment.gate import judge_by_explanation, judge_by_labels, judge_without_labels
@@ -15,6 +16,7 @@ from sbi_da.estimator import Estimator
 from sbi_da.fitting import fit
 from sbi_da.labels import draw_parameters, label_log_score, labels_of
 from sbi_da.layout import Layout
+from sbi_da.lessons import Lesson
 from sbi_da.records import Measurements, Records
 from sbi_da.runs import build
 from sbi_da.simulation import simulate
@@ -82,6 +84,37 @@ def test_every_way_runs_and_leaves_an_artefact(base, config, tmp_path):
     assert all(torch.equal(before[k], v) for k, v in base.state_dict().items())
     assert any(not torch.equal(v, before[k]) for k, v in found.candidate.state_dict().items() if k in before) or config.adapter
     assert np.isfinite(label_log_score(loaded, real_objects(10, 3))).all()
+
+
+@pytest.mark.filterwarnings("ignore:alignment is not used")
+def test_nothing_is_judged_by_objects_it_has_learned_from(base, monkeypatch):
+    """Few labels: every object judges once, an alignment learned from the other half. Many: a share judges. Then all are learned from."""
+    events = []
+
+    def learn(base, simulator, labelled, *_):
+        events.append(("learn", labelled.ids))
+        return Lesson(simulator)
+
+    def score(_, judges):
+        events.append(("judge", judges.ids))
+        return np.arange(len(judges))
+
+    monkeypatch.setattr(alignment_run, "learn_from_labels", learn)
+    monkeypatch.setattr(alignment_run, "label_log_score", score)
+    monkeypatch.setattr(alignment_run, "_train", lambda *_: base)
+
+    def held_out(n):
+        events.clear()
+        found = align(base, real_objects(n, 1), config=AlignmentConfig(held_out=0.2))
+        learned = set()
+        for what, ids in events:
+            assert what == "learn" or not learned & set(ids)
+            learned = set(ids) if what == "learn" else learned
+        assert len(learned) == n, "in the end all are learned from"
+        return found.verdict.figures["held_out"]
+
+    assert held_out(30) == 30
+    assert 30 < held_out(250) < 70
 
 
 @pytest.mark.filterwarnings("ignore:alignment is not used")
@@ -198,6 +231,8 @@ def test_what_is_missing_is_said(base):
         align(base, None)
     with pytest.raises(SbiDaError, match="need unlabelled real objects"):
         align(base, real_objects(30, 0), config=AlignmentConfig(terms=[TermSpec(kind="energy")]))
+    with pytest.raises(SbiDaError, match="only 9 labelled objects: at least 10"):
+        align(base, real_objects(9, 0))
     bare = Records.build({"modality_a": real_objects(5, 0).survey("modality_a")})
     with pytest.raises(SbiDaError, match="carry none of"):
         labels_of(base, bare)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Verdict", "judge_by_explanation", "judge_by_labels", "judge_without_labels"]
+__all__ = ["FEWEST", "Verdict", "judge_by_explanation", "judge_by_labels", "judge_without_labels"]
 
 FEWEST = 10
 """Least number of held-out labelled objects that may judge."""

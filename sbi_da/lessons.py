@@ -1,0 +1,160 @@
+"""What real objects teach an estimator: a corrected simulator, pairs with simulated twins, a population."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sbi_da.aligning import Paired
+from sbi_da.alignment.gate import Verdict, judge_by_explanation
+from sbi_da.alignment.population import PopulationFit, population_em, weights_from_labels
+from sbi_da.alignment_config import AlignmentConfig
+from sbi_da.corrected import Explained, correct
+from sbi_da.errors import SbiDaError
+from sbi_da.estimator import Estimator
+from sbi_da.labels import draw_parameters, labels_of
+from sbi_da.layout import Scalars
+from sbi_da.records import ABSENT, Records
+from sbi_da.simulation import simulate
+from sbi_da.simulators import Simulator
+from sbi_da.sources import PopulationWeights
+
+__all__ = ["TWINS", "Lesson", "learn_from_labels", "learn_without_labels"]
+
+UNLABELLED = 500
+"""Unlabelled objects a correction is learned from."""
+DRAWS, NUISANCES = (8, 32), (64, 256)
+"""Draws of a labelled object's parameters, and skies that may explain it: fewest and most."""
+ALL_DRAWS, ALL_NUISANCES = 6400, 51_200
+"""Of all labelled objects together, between these bounds."""
+LARGEST_RATIO = 5.0
+"""Logarithm of the largest ratio of a deployed population to the prior."""
+TWINS = 8
+"""Simulated twins per labelled object."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What real objects teach.
+
+    Attributes:
+        simulator: to train on: corrected, or as it was.
+        paired: labelled objects with their twins.
+        population: of the labelled objects.
+    """
+
+    simulator: Simulator
+    paired: Paired | None = None
+    population: PopulationFit | None = None
+
+    def term_weights(self) -> PopulationWeights | None:
+        """Weights of simulated objects in distribution terms; all zero, which switches the terms off, where they are not to be trusted."""
+        population = self.population
+        if population is None:
+            return None
+
+        def weights(z: np.ndarray) -> np.ndarray:
+            found = population.weights(z)
+            return found.weights if found.trusted else np.zeros(len(z))
+
+        return weights
+
+    def deployed_weights(self) -> PopulationWeights | None:
+        """Density of the population over the prior's."""
+        population = self.population
+        if population is None:
+            return None
+
+        def weights(z: np.ndarray) -> np.ndarray:
+            log_normal = -0.5 * np.square(z).sum(1) - 0.5 * z.shape[1] * np.log(2 * np.pi)
+            return np.asarray(np.exp(np.minimum(population.population.log_prob(z) - log_normal, LARGEST_RATIO)))
+
+        return weights
+
+
+def learn_from_labels(base: Estimator, simulator: Simulator, labelled: Records, config: AlignmentConfig, seed: int = 0) -> Lesson:
+    """Learn from labelled objects what the config asks for.
+
+    Args:
+        base: the estimator to align.
+        simulator: what it was trained on.
+        labelled: real objects whose parameters, or some of them, are known.
+        config: what to learn.
+        seed: of all draws.
+
+    Raises:
+        SbiDaError: fewer than five objects can be used, or too few for a population.
+    """
+    if not (config.correction or config.needs_pairs or config.population == "labels"):
+        return Lesson(simulator)
+    draws, nuisances = (int(np.clip(total // len(labelled), *each)) for total, each in ((ALL_DRAWS, DRAWS), (ALL_NUISANCES, NUISANCES)))
+    drawn = draw_parameters(base, simulator, labelled, draws, seed)
+    used = np.flatnonzero(drawn.used)
+    if len(used) < 5:
+        reached = f"{len(used)} of {len(labelled)} labelled objects have labels the simulator can reach"
+        raise SbiDaError(f"only {reached}: at least 5 are needed")
+    some, theta = labelled.isel(used), {k: v[used] for k, v in drawn.theta.items()}
+    corrected, paired, population = simulator, None, None
+    if config.correction:
+        names = list(dict.fromkeys([*labels_of(base, some), *base.parameter_names]))
+        scalars = base.layout.read(some)
+        explained = Explained.of(simulator, base.layout, scalars, theta, names, nuisances, seed, drawn.posterior)
+        corrected = correct(simulator, base.layout, explained, seed=seed)
+    if config.needs_pairs:
+        paired = _paired(base, simulator, some, theta, seed)
+    if config.population == "labels":
+        population = _population(base, some, theta, simulator)
+        if population.reason:
+            raise SbiDaError(f"population: labels: {population.reason}: give more labelled objects, or take the population as the same")
+    return Lesson(corrected, paired, population)
+
+
+def learn_without_labels(base: Estimator, simulator: Simulator, real: Records, seed: int = 0) -> tuple[Lesson, Verdict]:
+    """Correct the simulator by what its own posteriors leave unexplained of real objects, and see whether that is visible.
+
+    The draws' own likelihood is not divided out here: without labels that would let a correction explain a shifted population.
+    """
+    rows = np.random.default_rng(seed).permutation(len(real))[:UNLABELLED]
+    some = real.isel(np.sort(rows))
+    drawn = draw_parameters(base, simulator, some, 8, seed, labels={})
+    used = np.flatnonzero(drawn.used)
+    held = used[::5]
+    taught = np.setdiff1d(used, held)
+
+    def explained(which: np.ndarray) -> Explained:
+        theta = {k: v[which] for k, v in drawn.theta.items()}
+        scalars = base.layout.read(some.isel(which))
+        return Explained.of(simulator, base.layout, scalars, theta, base.parameter_names, 64, seed)
+
+    found = correct(simulator, base.layout, explained(taught), folds=0, sampled=True, seed=seed)
+    judges = explained(held)
+    without = found.discrepancy.without_shift()
+    return Lesson(found), judge_by_explanation(judges.score(without), judges.score(found.discrepancy))
+
+
+def _paired(base: Estimator, simulator: Simulator, some: Records, theta: dict[str, np.ndarray], seed: int) -> Paired:
+    """Labelled objects with twins: simulated at their parameters, with their channels."""
+    layout = base.layout
+    scalars = layout.read(some)
+    pick = np.random.default_rng(seed).integers(next(iter(theta.values())).shape[1], size=(len(some), TWINS))
+    flat = {k: np.take_along_axis(v, pick, axis=1).ravel() for k, v in theta.items()}
+    twin = layout.read(simulate(simulator, layout.surveys, len(some) * TWINS, seed, theta=flat))
+    state = np.where(np.repeat(scalars.state, TWINS, 0) == ABSENT, ABSENT, twin.state).astype(twin.state.dtype)
+    first = {k: v[:, 0] for k, v in theta.items()}
+    known = {**first, **simulator.derive(first), **{k: v for k, (v, _) in labels_of(base, some).items()}}
+    z = base.prior.to_normal({k: known[k] for k in base.parameter_names})
+    return Paired(scalars, Scalars(twin.value, twin.error, state), np.where(np.isfinite(z), z, 0.0), TWINS)
+
+
+def _population(base: Estimator, some: Records, theta: dict[str, np.ndarray], simulator: Simulator) -> PopulationFit:
+    """The population of labelled objects, in normal scores."""
+    shape = next(iter(theta.values())).shape
+    derived = simulator.derive({k: v.ravel() for k, v in theta.items()})
+    known = {**theta, **{k: np.asarray(v).reshape(shape) for k, v in derived.items()}}
+    exact = {k: v[:, None] for k, (v, error) in labels_of(base, some).items() if not error.any()}
+    z = base.prior.to_normal({k: np.broadcast_to(exact.get(k, known[k]), known[k].shape) for k in base.parameter_names})
+    z = z[np.isfinite(z).all((1, 2))]
+    if not all(k in exact for k in base.parameter_names):
+        return population_em(z)
+    found = weights_from_labels(np.zeros((2, z.shape[-1])), z[:, 0])
+    reason = found.reason if "labels" in found.reason else ""
+    return PopulationFit(found.population, np.ones(len(z)), np.zeros(1), True, reason)
