@@ -8,8 +8,9 @@ read after the posteriors are drawn and train, stop and choose nothing. Coverage
 convolved with the label's error. Intervals are 95 % bootstrap over stars; ``low_ess`` is the share of stars whose effective
 sample size under the prior is below half the draws.
 
-``--labelled 200 --clusters TABLE`` aligns the run with 200 of the labelled stars first and judges before and after on all others, and the
-ages of open clusters (``benchmarks/clusters.py``), in ``results/real_stars_aligned.json``.
+``--labelled 200 --clusters TABLE`` aligns the run with 200 of the labelled stars first and judges before and after on all others, and on
+the ages of open clusters (``benchmarks/clusters.py``), which are also dated after alignment with 200 members of other clusters
+(``calibrated``); in ``results/real_stars_aligned.json``.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.clusters import bias_and_scatter, cluster_ages
+from benchmarks.clusters import bias_and_scatter, calibrated_ages, cluster_ages
 from benchmarks.result import table, write
 from sbi_da.alignment_config import AlignmentConfig
 from sbi_da.alignment_run import align
@@ -123,10 +124,14 @@ def aligned_figures(estimator: Estimator, stars: Records, count: int, clusters: 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             plain = align(estimator, taught, config=CLUSTER_STEPS, threads=torch.get_num_threads())
-        for tail, which in (("none", estimator), ("adapted", plain.candidate)):
-            of = cluster_ages(which, clusters)
+        calibrated, reasons = calibrated_ages(estimator, clusters, count, threads=torch.get_num_threads())
+        print("\n".join(reasons))
+        for tail, of in (
+            ("none", cluster_ages(estimator, clusters)), ("adapted", cluster_ages(plain.candidate, clusters)), ("calibrated", calibrated)
+        ):
             rows += [{"estimator": tail, **row} for row in of]
-            figures |= {f"cluster_age_{k}_{tail}": v for k, v in bias_and_scatter(of).items()}
+            for by, name in (("hierarchical", "cluster_age"), ("product", "cluster_age_product")):
+                figures |= {f"{name}_{k}_{tail}": v for k, v in bias_and_scatter(of, by).items()}
     for name, value in figures.items():
         print(f"{name:<28} {value['value']:+.4g} ({value['low']:+.4g} to {value['high']:+.4g})")
     kept = {"verdict": found.verdict.to_dict(), "labelled": count}

@@ -142,8 +142,8 @@ def _judged(task: _Task, labelled: Records, out: str | Path | None) -> tuple[Est
     """
     share, seed = task.config.held_out, task.seed
     if share * len(labelled) < JUDGES:
-        first, second = split_by_group(labelled, (0.5, 0.5), seed)
-        parts = [(first, second), (second, first)]
+        first = _half(labelled, seed)
+        parts = [(labelled.isel(first), labelled.isel(~first)), (labelled.isel(~first), labelled.isel(first))]
     else:
         taught, judges = split_by_group(labelled, (1 - share, share), seed)
         parts = [(taught, judges)]
@@ -155,6 +155,17 @@ def _judged(task: _Task, labelled: Records, out: str | Path | None) -> tuple[Est
         none.append(label_log_score(task.base, judges))
         aligned.append(label_log_score(candidate, judges))
     return candidate, judge_by_labels(np.concatenate(none), np.concatenate(aligned))
+
+
+def _half(labelled: Records, seed: int) -> np.ndarray:
+    """Half of the objects, or nearly so where groups must stay together, as a mask."""
+    names, group = np.unique(labelled.columns.get("group", labelled.ids), return_inverse=True)
+    if len(names) < 2:
+        raise SbiDaError("the labelled objects are all of one group: none is left to judge by")
+    order = np.random.default_rng(seed).permutation(len(names))
+    filled = np.bincount(group, minlength=len(names))[order].cumsum()
+    last = int(np.argmin(np.abs(filled[:-1] - 0.5 * len(labelled))))
+    return np.isin(group, order[: last + 1])
 
 
 def _train(task: _Task, candidate: Estimator | None, lesson: Lesson, epochs: int, out: str | Path | None = None) -> Estimator:

@@ -117,6 +117,20 @@ def test_nothing_is_judged_by_objects_it_has_learned_from(base, monkeypatch):
     assert 30 < held_out(250) < 70
 
 
+def test_halves_are_halves_and_break_no_group():
+    real = real_objects(11, 1)
+    assert alignment_run._half(real, 0).sum() in (5, 6)
+    assert not np.array_equal(alignment_run._half(real, 0), alignment_run._half(real, 1))
+
+    def grouped(names):
+        return Records.build({n: real.survey(n) for n in real.surveys}, columns={"group": np.array(list(names))})
+
+    first = alignment_run._half(grouped("aaabbbcccdd"), 0)
+    assert [len(set(first[k : k + 3])) for k in (0, 3, 6, 9)] == [1] * 4 and 5 <= first.sum() <= 6
+    with pytest.raises(SbiDaError, match="one group"):
+        alignment_run._half(grouped("a" * 11), 0)
+
+
 @pytest.mark.filterwarnings("ignore:alignment is not used")
 def test_training_the_adapter_alone_leaves_every_simulated_posterior_as_it_was(base):
     config = AlignmentConfig(**TINY, correction=False, adapter=["instrument", "residual"], train="adapter",
