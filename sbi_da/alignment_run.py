@@ -18,8 +18,9 @@ from sbi_da.config import Config, TrainingConfig
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.fitting import fit
-from sbi_da.labels import label_log_score
+from sbi_da.labels import label_log_score, label_noise
 from sbi_da.lessons import TWINS, Lesson, learn_from_labels, learn_without_labels
+from sbi_da.posteriors.recalibration import Recalibration, fit_recalibration, gain_of_recalibration
 from sbi_da.records import Records, split_by_group
 from sbi_da.simulators import Simulator, get_simulator
 from sbi_da.sources import ReweightedSource, SimulatorSource, Source
@@ -89,9 +90,10 @@ def align(
             lesson, verdict = learn_without_labels(base, simulator, real, seed)
         candidate = _train(task, None, lesson, config.epochs, out)
     else:
-        candidate, verdict = _judged(task, labelled, out)
+        candidate, verdict, recalibration = _judged(task, labelled, out)
         lesson = learn_from_labels(base, simulator, labelled, config, seed)
         candidate = _train(task, candidate, lesson, max(1, config.epochs // 2))
+        candidate.recalibration = recalibration
     if not verdict.kept:
         warnings.warn(f"alignment is not used: {verdict.reason}", stacklevel=2)
     chosen = candidate if verdict.kept else copy.deepcopy(base)
@@ -135,7 +137,7 @@ def _check(
         raise SbiDaError("the terms of this alignment need unlabelled real objects: give some")
 
 
-def _judged(task: _Task, labelled: Records, out: str | Path | None) -> tuple[Estimator, Verdict]:
+def _judged(task: _Task, labelled: Records, out: str | Path | None) -> tuple[Estimator, Verdict, Recalibration | None]:
     """Judge an alignment by labelled objects it has not learned from; the last estimator that was judged comes back.
 
     Where the share held out is too small to judge, each half is judged by an alignment that learned from the other.
@@ -149,12 +151,31 @@ def _judged(task: _Task, labelled: Records, out: str | Path | None) -> tuple[Est
         parts = [(taught, judges)]
     none: list[np.ndarray] = []
     aligned: list[np.ndarray] = []
+    noise: list[torch.Tensor | None] = []
     for taught, judges in parts:
         lesson = learn_from_labels(task.base, task.simulator, taught, task.config, seed)
         candidate = _train(task, None, lesson, task.config.epochs, None if none else out)
         none.append(label_log_score(task.base, judges))
         aligned.append(label_log_score(candidate, judges))
-    return candidate, judge_by_labels(np.concatenate(none), np.concatenate(aligned))
+        noise.append(label_noise(candidate, judges) if task.config.recalibrate else None)
+    known = [each for each in noise if each is not None]
+    recalibration, gain = _recalibration(torch.cat(known)) if known else (None, 0.0)
+    verdict = judge_by_labels(np.concatenate(none), np.concatenate(aligned) + gain)
+    if recalibration is not None:
+        verdict.figures["recalibration"] = {"inflation": recalibration.inflation, "gain": float(np.mean(gain))}
+    return candidate, verdict, recalibration
+
+
+def _recalibration(noise: torch.Tensor) -> tuple[Recalibration | None, np.ndarray]:
+    """A recalibration that gains more than one standard error, and what each object gains; NaN rows are not used."""
+    used = torch.isfinite(noise).all(1)
+    gain = np.zeros(len(noise))
+    if int(used.sum()) < max(FEWEST, 2 * noise.shape[1]):
+        return None, gain
+    gain[used.numpy()] = gain_of_recalibration(noise[used])
+    if gain.mean() <= gain.std(ddof=1) / np.sqrt(len(gain)):
+        return None, np.zeros(len(noise))
+    return fit_recalibration(noise[used]), gain
 
 
 def _half(labelled: Records, seed: int) -> np.ndarray:
@@ -174,6 +195,7 @@ def _train(task: _Task, candidate: Estimator | None, lesson: Lesson, epochs: int
     if candidate is None:
         candidate = copy.deepcopy(task.base)
         candidate.adapt(config.adapter)
+        candidate.recalibration = None
     training = TrainingConfig(
         epochs=epochs, steps_per_epoch=config.steps_per_epoch, batch=config.batch, learning_rate=config.learning_rate,
         warmup=50, gradient_clip=experiment.training.gradient_clip, weight_decay=experiment.training.weight_decay,

@@ -24,6 +24,7 @@ from sbi_da.errors import ArtefactError, SbiDaError, UnknownNameError
 from sbi_da.fusion import MaskedTransformer
 from sbi_da.layout import Layout, Scalars
 from sbi_da.posteriors import Posterior, SplineHead
+from sbi_da.posteriors.recalibration import RecalibratedHead, Recalibration
 from sbi_da.prior import Prior
 from sbi_da.records import ABSENT, Records
 from sbi_da.simulators import Parameter, Simulator, get_simulator
@@ -124,6 +125,8 @@ class Estimator(nn.Module):
         self.head = SplineHead(len(prior.names), size.context, size.transforms, size.bins, size.hidden)
         self.adapter: RealBranch | None = None
         self.adapt(adapter)
+        self.recalibration: Recalibration | None = None
+        """Of the posteriors of real objects."""
 
     @property
     def surveys(self) -> list[str]:
@@ -193,9 +196,10 @@ class Estimator(nn.Module):
         unread = [s for s in records.surveys if s not in self.surveys]
         if unread and len(unread) == len(records.surveys):
             raise SbiDaError(f"the estimator reads {', '.join(self.surveys)}; the records hold only {', '.join(unread)}")
+        real = records.attrs.get("domain") == "real"
         return Posterior(
-            self.head,
-            self.encode(self.layout.read(records), real=records.attrs.get("domain") == "real"),
+            RecalibratedHead(self.head, self.recalibration) if real and self.recalibration else self.head,
+            self.encode(self.layout.read(records), real=real),
             self.prior,
             records.ids,
             units={k: p.unit for k, p in self.parameters_info.items()},
@@ -233,6 +237,7 @@ class Estimator(nn.Module):
                 "derived": list(self.derived),
                 "simulator": self.simulator.model_dump(mode="json") if self.simulator else None,
                 "adapter": list(self.adapter.parts) if self.adapter else [],
+                "recalibration": self.recalibration.to_dict() if self.recalibration else None,
                 "weights_sha256": hashlib.sha256((folder / FILES[0]).read_bytes()).hexdigest(),
                 "versions": _versions(),
                 "metadata": self.metadata,
@@ -278,6 +283,8 @@ class Estimator(nn.Module):
                 content.get("adapter", []),
             )
             estimator.load_state_dict(load_file(weights))
+            if content.get("recalibration"):
+                estimator.recalibration = Recalibration.from_dict(content["recalibration"])
         except (KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
             raise ArtefactError(f"{path}: cannot be read ({' '.join(str(error).split())}): train it again") from error
         return estimator.eval()

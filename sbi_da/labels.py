@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.spatial import cKDTree
+from torch import Tensor
 
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
@@ -12,7 +14,7 @@ from sbi_da.posteriors.noise import resample
 from sbi_da.records import Records
 from sbi_da.simulators import Simulator
 
-__all__ = ["LabelledDraws", "draw_parameters", "label_log_score", "labels_of"]
+__all__ = ["LabelledDraws", "draw_parameters", "label_log_score", "label_noise", "labels_of"]
 
 Labels = Mapping[str, tuple[np.ndarray, np.ndarray]]
 BANK = 100_000
@@ -206,7 +208,7 @@ def label_log_score(estimator: Estimator, records: Records, draws: int = 400, se
     Silverman's widths in the labels' dimensions.
     """
     labels = labels_of(estimator, records)
-    exact = all(n in labels and not labels[n][1].any() for n in estimator.parameter_names)
+    exact = _all_known(estimator, labels)
     pieces = []
     for start in range(0, len(records), CHUNK):
         rows = slice(start, start + CHUNK)
@@ -221,3 +223,23 @@ def label_log_score(estimator: Estimator, records: Records, draws: int = 400, se
         score = _log_likelihood(held, some, {n: factor * v.std(1) for n, v in held.items()})
         pieces.append(np.logaddexp.reduce(score, axis=1) - np.log(draws))
     return np.concatenate(pieces)
+
+
+def label_noise(estimator: Estimator, records: Records) -> Tensor | None:
+    """The noise that the head maps to the labels of objects, shape ``(object, parameter)``; None unless all parameters are known exactly.
+
+    NaN where labels lie outside the prior.
+    """
+    labels = labels_of(estimator, records)
+    if not _all_known(estimator, labels):
+        return None
+    z = torch.from_numpy(estimator.prior.to_normal({n: labels[n][0] for n in estimator.parameter_names})).float()
+    inside = torch.isfinite(z).all(1, keepdim=True)
+    context = estimator.encode(estimator.layout.read(records), real=records.attrs.get("domain") == "real")
+    with torch.inference_mode():
+        noise = estimator.head.noise(torch.where(inside, z, 0.0), context)[0]
+    return torch.where(inside, noise, torch.nan)
+
+
+def _all_known(estimator: Estimator, labels: Labels) -> bool:
+    return all(n in labels and not labels[n][1].any() for n in estimator.parameter_names)

@@ -1,5 +1,7 @@
 """Aligning an estimator: the way from real objects to a judged artefact."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from sbi_da.config import Config, TrainingConfig
 from sbi_da.errors import ConfigError, SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.fitting import fit
-from sbi_da.labels import draw_parameters, label_log_score, labels_of
+from sbi_da.labels import draw_parameters, label_log_score, label_noise, labels_of
 from sbi_da.layout import Layout
 from sbi_da.lessons import Lesson
 from sbi_da.records import Measurements, Records
@@ -191,6 +193,27 @@ def test_an_adapted_artefact_comes_back(base, tmp_path):
     loaded = Estimator.load(adapted.save(tmp_path / "a"))
     scalars = base.layout.read(real_objects(5, 0))
     assert torch.equal(loaded.encode(scalars, real=True), adapted.encode(scalars, real=True))
+
+
+def test_recalibration_is_of_real_objects_only_and_comes_back(base, tmp_path):
+    narrow = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    assert alignment_run._recalibration(narrow)[0] is None, "an exact posterior is left alone"
+    narrow[3] = torch.nan
+    found, gain = alignment_run._recalibration(3 * narrow)
+    assert found.inflation == pytest.approx(3.0, rel=0.1) and gain[3] == 0 and gain.mean() > 5
+    wide = copy.deepcopy(base)
+    wide.recalibration = found
+    loaded = Estimator.load(wide.save(tmp_path / "a"))
+    real = real_objects(20, 5)
+    spread = [e(real).sample(500)["theta_1"].values.std() for e in (base, wide, loaded)]
+    assert spread[1] > 1.2 * spread[0] and spread[2] == pytest.approx(spread[1])
+    simulator = get_simulator("linear_gaussian")
+    simulated = simulate(simulator, simulator.surveys(), 20, 5)
+    assert np.array_equal(label_log_score(base, simulated), label_log_score(wide, simulated))
+    noise = label_noise(base, real)
+    assert torch.allclose(label_noise(wide, real), noise), "of the head itself"
+    part = Records.build({n: real.survey(n) for n in real.surveys}, parameters={"theta_1": real.parameters["theta_1"]})
+    assert label_noise(base, part) is None
 
 
 def test_the_gate_keeps_what_helps_and_refuses_what_harms():

@@ -7,7 +7,7 @@ import torch
 
 from sbi_da.alignment.mixture import BankMixture, couple
 from sbi_da.errors import SbiDaError
-from sbi_da.posteriors.recalibration import RecalibratedHead, fit_recalibration
+from sbi_da.posteriors.recalibration import RecalibratedHead, Recalibration, fit_recalibration, gain_of_recalibration
 from sbi_da.posteriors.spline import SplineHead
 
 
@@ -61,8 +61,9 @@ def test_recalibration_finds_shift_and_inflation():
     torch.manual_seed(0)
     context = torch.randn(4000, 2)
     z = context + torch.tensor([0.5, 0.0]) + torch.randn(4000, 2) @ torch.diag(torch.tensor([1.0, 0.5]))
-    fixed = fit_recalibration(Normal(), z, context)
-    assert fixed.inflation == pytest.approx(math.sqrt(2.0), rel=0.05)
+    found = fit_recalibration(Normal().noise(z, context)[0])
+    fixed = RecalibratedHead(Normal(), found)
+    assert found.inflation == pytest.approx(math.sqrt(2.0), rel=0.05)
     left = (z - context - torch.tensor([0.5, 0.0])) / torch.tensor([1.0, 0.5])
     exact = -0.5 * left.square().sum(1) - math.log(0.5) - math.log(2 * math.pi)
     assert float((fixed.log_prob(z, context) - exact).abs().mean()) < 0.05
@@ -74,11 +75,18 @@ def test_recalibration_finds_shift_and_inflation():
 
 def test_few_objects_hardly_move_a_good_posterior():
     torch.manual_seed(1)
-    context = torch.randn(5, 2)
-    fixed = fit_recalibration(Normal(), context + 0.5 * torch.randn(5, 2), context)
-    assert 0.8 < fixed.inflation < 1.2
+    assert 0.8 < fit_recalibration(0.5 * torch.randn(5, 2)).inflation < 1.2
     with pytest.raises(SbiDaError, match="needs 2"):
-        fit_recalibration(Normal(), context[:1], context[:1])
+        fit_recalibration(torch.zeros(1, 2))
+
+
+def test_cross_validation_tells_a_gain_from_none():
+    torch.manual_seed(3)
+    noise = torch.randn(400, 2)
+    assert abs(gain_of_recalibration(noise).mean()) < 0.03
+    # Posteriors three times too narrow: KL(N(0, 9) || N(0, 1)) in each of two dimensions.
+    assert gain_of_recalibration(3 * noise).mean() == pytest.approx(2 * (4.0 - math.log(3)), rel=0.1)
+    assert gain_of_recalibration(noise[:12]).mean() < 0.1
 
 
 def test_a_recalibrated_head_comes_back_and_inverts():
@@ -89,6 +97,6 @@ def test_a_recalibrated_head_comes_back_and_inverts():
     context, noise = torch.randn(50, 3), torch.randn(50, 2)
     z = head.transform(noise, context)
     assert torch.allclose(head.noise(z, context)[0], noise, atol=1e-3)
-    fixed = fit_recalibration(head, z.detach(), context)
-    again = RecalibratedHead.from_dict(head, fixed.to_dict())
+    found = fit_recalibration(1.5 * noise + 0.3)
+    fixed, again = RecalibratedHead(head, found), RecalibratedHead(head, Recalibration.from_dict(found.to_dict()))
     assert torch.allclose(fixed.log_prob(z, context), again.log_prob(z, context), atol=1e-5)

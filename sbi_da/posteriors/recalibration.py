@@ -6,27 +6,44 @@ of real objects would be :math:`N(0, I)`. If instead it is :math:`N(m, S)`, draw
 .. math:: q'(\theta\mid x) = q(\theta\mid x)\,\frac{N(u; m, S)}{N(u; 0, I)},\qquad u = u(\theta, x),
 
 wider or narrower and moved, alike for all objects in units of their own posteriors. No alignment of features can widen a
-posterior; this can. Moments are shrunk towards those of an exact posterior by as much as ``strength`` exact objects would.
+posterior; this can. Moments are shrunk towards those of an exact posterior by as much as some exact objects would, and what is
+gained is found by cross-validation.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sbi_da.errors import SbiDaError
-from sbi_da.posteriors.posterior import Head
 
-__all__ = ["RecalibratedHead", "fit_recalibration"]
+__all__ = ["Invertible", "RecalibratedHead", "Recalibration", "fit_recalibration", "gain_of_recalibration"]
+
+STRENGTH = 10.0
+"""Number of exact objects the moments are shrunk by."""
 
 
-class RecalibratedHead(nn.Module):
-    """A head whose noise follows another normal law.
+class Invertible(Protocol):
+    """A conditional law over normal scores that is a map of standard normal noise."""
 
-    Args:
-        head: the head that is corrected; it must offer ``noise(z, context)``.
+    def noise(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """The noise of scores, and the log-determinant of that map."""
+        ...
+
+    def transform(self, noise: Tensor, context: Tensor) -> Tensor:
+        """Standard normal noise to draws."""
+        ...
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """Another normal law of the noise.
+
+    Attributes:
         mean: m, shape ``(parameter,)``.
         root: lower-triangular root of S, shape ``(parameter, parameter)``.
     """
@@ -34,57 +51,75 @@ class RecalibratedHead(nn.Module):
     mean: Tensor
     root: Tensor
 
-    def __init__(self, head: Any, mean: Tensor, root: Tensor) -> None:
-        super().__init__()
-        self.head = head
-        self.register_buffer("mean", mean)
-        self.register_buffer("root", root)
-
     @property
     def inflation(self) -> float:
         """Geometric mean over directions of the factor by which posteriors are widened."""
         return float(self.root.diagonal().log().mean().exp())
 
-    def log_prob(self, z: Tensor, context: Tensor) -> Tensor:
-        """Log-density of ``z``, shape ``(..., parameter)``, given contexts; shape ``(...)``."""
-        noise, log_det = self.head.noise(z, context)
+    def log_prob(self, noise: Tensor) -> Tensor:
+        """Log-density of noise ``(..., parameter)``, shape ``(...)``."""
         u = torch.linalg.solve_triangular(self.root, (noise - self.mean)[..., None], upper=False)[..., 0]
-        size = u.shape[-1]
-        return log_det - self.root.diagonal().log().sum() - 0.5 * u.square().sum(-1) - 0.5 * size * math.log(2 * math.pi)
-
-    def transform(self, noise: Tensor, context: Tensor) -> Tensor:
-        """Standard normal noise to draws."""
-        moved: Tensor = self.head.transform(self.mean + noise @ self.root.T, context)
-        return moved
+        return -self.root.diagonal().log().sum() - 0.5 * u.square().sum(-1) - 0.5 * u.shape[-1] * math.log(2 * math.pi)
 
     def to_dict(self) -> dict[str, Any]:
-        """The correction, for JSON."""
+        """Plain content, for JSON."""
         return {"mean": self.mean.tolist(), "root": self.root.tolist()}
 
     @classmethod
-    def from_dict(cls, head: Head, content: Mapping[str, Any]) -> "RecalibratedHead":
+    def from_dict(cls, content: Mapping[str, Any]) -> "Recalibration":
         """Inverse of :meth:`to_dict`."""
-        return cls(head, torch.tensor(content["mean"]), torch.tensor(content["root"]))
+        return cls(torch.tensor(content["mean"]), torch.tensor(content["root"]))
 
 
-def fit_recalibration(head: Any, z: Tensor, context: Tensor, strength: float = 10.0) -> RecalibratedHead:
-    """Fit shift and widening by the moments of the noise of known parameters.
+@dataclass(frozen=True)
+class RecalibratedHead:
+    """A head whose noise follows another normal law.
+
+    Attributes:
+        head: the head that is corrected.
+        recalibration: the law.
+    """
+
+    head: Invertible
+    recalibration: Recalibration
+
+    def log_prob(self, z: Tensor, context: Tensor) -> Tensor:
+        """Log-density of ``z``, shape ``(..., parameter)``, given contexts; shape ``(...)``."""
+        noise, log_det = self.head.noise(z, context)
+        return log_det + self.recalibration.log_prob(noise)
+
+    def transform(self, noise: Tensor, context: Tensor) -> Tensor:
+        """Standard normal noise to draws."""
+        return self.head.transform(self.recalibration.mean + noise @ self.recalibration.root.T, context)
+
+
+def fit_recalibration(noise: Tensor, strength: float = STRENGTH) -> Recalibration:
+    """Fit shift and widening by moments.
 
     Args:
-        head: what is corrected.
-        z: normal scores of the parameters, shape ``(object, parameter)``.
-        context: of the same objects.
+        noise: of the known parameters of real objects, shape ``(object, parameter)``.
         strength: number of exact objects the moments are shrunk by.
 
     Raises:
         SbiDaError: fewer objects than parameters.
     """
-    n, size = z.shape
+    n, size = noise.shape
     if n < size:
         raise SbiDaError(f"recalibration of {size} parameters needs {size} labelled objects or more, not {n}")
-    with torch.no_grad():
-        noise = head.noise(z, context)[0].double()
+    noise = noise.double()
     share = n / (n + strength)
     mean = share * noise.mean(0)
     second = share * (noise - mean).T @ (noise - mean) / n + (1 - share) * torch.eye(size, dtype=torch.float64)
-    return RecalibratedHead(head, mean.float(), torch.linalg.cholesky(second).float())
+    return Recalibration(mean.float(), torch.linalg.cholesky(second).float())
+
+
+def gain_of_recalibration(noise: Tensor, folds: int = 5, strength: float = STRENGTH) -> np.ndarray:
+    """Log-density that recalibration by the other folds gains each object [nats], shape ``(object,)``."""
+    n, size = noise.shape
+    gain = np.zeros(n)
+    plain = Recalibration(torch.zeros(size), torch.eye(size))
+    for fold in range(folds):
+        own = torch.arange(n) % folds == fold
+        found = fit_recalibration(noise[~own], strength)
+        gain[own.numpy()] = (found.log_prob(noise[own]) - plain.log_prob(noise[own])).numpy()
+    return gain
