@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sbi_da.alignment.features import Features
 from sbi_da.alignment.placed import PlacedTerm
-from sbi_da.alignment.schedule import Scheduler
+from sbi_da.alignment.schedule import Fixed, LearnedWeights, Scheduler
 from sbi_da.alignment_config import AlignmentConfig, PairSpec, TermSpec
 from sbi_da.config import TrainingConfig
 from sbi_da.estimator import Estimator
@@ -114,7 +114,10 @@ class AlignmentModule(TrainingModule):
         schedules = {name: spec.weight.build() for name, spec in zip(self.names, specs, strict=True)}
         if alignment.labelled is not None:
             schedules["labelled"] = alignment.labelled.build()
-        self.scheduler = Scheduler(schedules) if schedules else None
+        learned = LearnedWeights("posterior", list(schedules)) if alignment.learned else None
+        if learned:
+            schedules = {"posterior": Fixed(1.0), **schedules}
+        self.scheduler = Scheduler(schedules, learned) if schedules else None
         if alignment.train == "adapter":
             for name, parameter in estimator.named_parameters():
                 parameter.requires_grad_(name.startswith("adapter."))
@@ -175,6 +178,8 @@ class AlignmentModule(TrainingModule):
             losses["labelled"] = -self.estimator.head.log_prob(batch["paired"]["z"], of["paired"].context).mean()
         for name, value in losses.items():
             self.log(f"loss_{name}", value.detach())
+        if self.alignment.learned:
+            return self.scheduler({"posterior": loss, **losses}, progress)
         return loss + self.scheduler(losses, progress) if losses else loss
 
     def _distribution(self, term: PlacedTerm, of: dict[str, Features], weight: Tensor | None) -> Tensor:

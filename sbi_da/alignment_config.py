@@ -104,9 +104,11 @@ class AlignmentConfig(_Strict):
         terms: between simulated and unlabelled real objects.
         pairs: between labelled real objects and their simulated twins.
         labelled: weight of the posterior loss on labelled real objects.
-        population: weigh simulated objects in ``terms`` by the population of the labelled ones, or take it as the same.
-        deploy: with ``population: labels``, make that population the prior of the posterior too; otherwise it stays under the
-            prior it was trained with, and can be reweighted later.
+        learned: learn the weights of the posterior loss and of all others (Kendall et al. 2018); their schedules then open and close them.
+        population: of real objects, by which ``terms`` weigh simulated ones: ``same`` as that of the simulations; of the ``labels``;
+            estimated from ``posteriors`` of the unlabelled objects; or a table that has a column for every inferred parameter.
+        deploy: make that population the prior of the posterior too; otherwise it stays under the prior it was trained with, and can
+            be reweighted later.
         held_out: share of the labelled objects that judge, before they too are learned from for half as many epochs. Where it is
             too small a number, halves learn and judge in turn.
         recalibrate: move and widen posteriors of real objects where held-out labelled ones, all of whose parameters are known, gain by it.
@@ -122,7 +124,8 @@ class AlignmentConfig(_Strict):
     terms: list[TermSpec] = []
     pairs: list[PairSpec] = []
     labelled: Weighting | None = None
-    population: Literal["same", "labels"] = "same"
+    learned: bool = False
+    population: str = "same"
     deploy: bool = False
     held_out: float = Field(0.2, gt=0, lt=1)
     recalibrate: bool = True
@@ -135,14 +138,16 @@ class AlignmentConfig(_Strict):
     def _consistent(self) -> "AlignmentConfig":
         if self.train == "adapter" and not self.adapter:
             raise ValueError(f"train: adapter needs an adapter: name one or more of {', '.join(PARTS)}")
-        if self.deploy and self.population != "labels":
-            raise ValueError("deploy: needs population: labels")
+        if self.deploy and self.population == "same":
+            raise ValueError("deploy: needs a population: labels, posteriors or a table")
+        if self.learned and not (self.terms or self.pairs or self.labelled):
+            raise ValueError("learned: there is no weight to learn without terms, pairs or labelled")
         return self
 
     @property
     def needs_real(self) -> bool:
-        """Whether unlabelled real objects are of use."""
-        return bool(self.terms)
+        """Whether unlabelled real objects are needed."""
+        return bool(self.terms) or self.population == "posteriors"
 
     @property
     def needs_pairs(self) -> bool:

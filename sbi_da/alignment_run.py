@@ -4,33 +4,38 @@ import copy
 import json
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from sbi_da.aligning import AlignmentModule, ThreeStreams
-from sbi_da.alignment.gate import FEWEST, Verdict, judge_by_labels
+from sbi_da.alignment.gate import FEWEST, Verdict, judge_by_labels, judge_without_labels
+from sbi_da.alignment.population import PopulationFit
 from sbi_da.alignment.registry import PAIR_TERMS
 from sbi_da.alignment_config import AlignmentConfig
 from sbi_da.config import Config, TrainingConfig
+from sbi_da.domain_figures import context_figure, domain_figures
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.fitting import fit
 from sbi_da.labels import label_log_score, label_noise
 from sbi_da.lessons import TWINS, Lesson, learn_from_labels, learn_without_labels
 from sbi_da.posteriors.recalibration import Recalibration, fit_recalibration, gain_of_recalibration
+from sbi_da.real_population import population_of_posteriors, population_of_table
 from sbi_da.records import Records, split_by_group
 from sbi_da.simulators import Simulator, get_simulator
 from sbi_da.sources import ReweightedSource, SimulatorSource, Source
 
 __all__ = ["OUTPUTS", "Aligned", "align"]
 
-OUTPUTS = ("estimator", "alignment.json", "logs")
+OUTPUTS = ("estimator", "alignment.json", "contexts.png", "logs")
 """What a run writes."""
 JUDGES = 40
 """Held-out labelled objects, at least, that judge alone: where the share held out is less, halves learn and judge in turn."""
+COMPARED = 2000
+"""Simulated objects, and real ones at most, that are compared where there are no labels."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +88,13 @@ def align(
     if threads:
         torch.set_num_threads(threads)
     started = time.perf_counter()
-    task = _Task(base, simulator, experiment, config, real, seed, progress)
+    task = _Task(base, simulator, experiment, config, real, _population(base, real, config, seed), seed, progress)
     if labelled is None:
-        lesson, verdict = Lesson(simulator), Verdict(False, False, "no labelled objects to judge by")
+        lesson, visible = Lesson(simulator), None
         if config.correction and real is not None:
-            lesson, verdict = learn_without_labels(base, simulator, real, seed)
+            lesson, visible = learn_without_labels(base, simulator, real, seed)
         candidate = _train(task, None, lesson, config.epochs, out)
+        verdict = visible or _judged_without_labels(task, candidate)
     else:
         candidate, verdict, recalibration = _judged(task, labelled, out)
         lesson = learn_from_labels(base, simulator, labelled, config, seed)
@@ -104,6 +110,7 @@ def align(
     if out is not None:
         folder = Path(out)
         chosen.save(folder / "estimator")
+        _picture(task, lesson, candidate, labelled if real is None else real, folder)
         partial = folder / "alignment.partial"
         partial.write_text(json.dumps(chosen.metadata["alignment"], indent=1))
         partial.replace(folder / "alignment.json")
@@ -119,8 +126,16 @@ class _Task:
     experiment: Config
     config: AlignmentConfig
     real: Records | None
+    population: PopulationFit | None
     seed: int
     progress: bool
+
+    def source(self, simulator: Simulator, simulations: int | None, seed: int) -> SimulatorSource:
+        """Examples as in the training of the estimator."""
+        experiment = self.experiment
+        return SimulatorSource(
+            simulator, self.base.layout.surveys, self.base.prior, experiment.missing, experiment.proposal, simulations, self.seed + seed
+        )
 
 
 def _check(
@@ -135,6 +150,27 @@ def _check(
         raise SbiDaError("this alignment needs labelled real objects: give some, or switch pairs, labelled and population off")
     if config.needs_real and real is None:
         raise SbiDaError("the terms of this alignment need unlabelled real objects: give some")
+
+
+def _population(base: Estimator, real: Records | None, config: AlignmentConfig, seed: int) -> PopulationFit | None:
+    """The population of real objects where it does not come from labels."""
+    if config.population in ("same", "labels"):
+        return None
+    if config.population != "posteriors":
+        return population_of_table(base, config.population)
+    return None if real is None else population_of_posteriors(base, real, seed)
+
+
+def _judged_without_labels(task: _Task, candidate: Estimator) -> Verdict:
+    """By alarms, on simulated objects and unlabelled ones."""
+    if task.real is None:
+        return Verdict(False, False, "no labelled objects to judge by")
+    simulated = task.source(task.simulator, None, 2_000_003).examples(COMPARED, 0).usable()
+    rows = np.sort(np.random.default_rng(task.seed).permutation(len(task.real))[:COMPARED])
+    weights = Lesson(task.simulator, population=task.population).term_weights()
+    before, after = (domain_figures(which, simulated, task.real.isel(rows), weights) for which in (task.base, candidate))
+    auc = None if before.auc is None or after.auc is None else (before.auc, after.auc)
+    return judge_without_labels((before.nll, after.nll), (before.contraction, after.contraction), auc)
 
 
 def _judged(task: _Task, labelled: Records, out: str | Path | None) -> tuple[Estimator, Verdict, Recalibration | None]:
@@ -178,6 +214,19 @@ def _recalibration(noise: torch.Tensor) -> tuple[Recalibration | None, np.ndarra
     return fit_recalibration(noise[used]), gain
 
 
+def _picture(task: _Task, lesson: Lesson, candidate: Estimator, real: Records | None, folder: Path) -> None:
+    """Contexts of simulated and real objects before and after, where there are enough of these to show."""
+    if real is None or len(real) < FEWEST:
+        return
+    rows = np.sort(np.random.default_rng(task.seed).permutation(len(real))[:COMPARED])
+    before, after = (
+        task.source(simulator, None, 2_000_003).examples(COMPARED, 0).usable().scalars for simulator in (task.simulator, lesson.simulator)
+    )
+    scalars = task.base.layout.read(real.isel(rows))
+    figure = context_figure(task.base, candidate, before, after, scalars, task.config.correction)
+    figure.savefig(folder / "contexts.png", dpi=150)
+
+
 def _half(labelled: Records, seed: int) -> np.ndarray:
     """Half of the objects, or nearly so where groups must stay together, as a mask."""
     names, group = np.unique(labelled.columns.get("group", labelled.ids), return_inverse=True)
@@ -201,12 +250,12 @@ def _train(task: _Task, candidate: Estimator | None, lesson: Lesson, epochs: int
         warmup=50, gradient_clip=experiment.training.gradient_clip, weight_decay=experiment.training.weight_decay,
         validation=min(4000, experiment.training.validation), patience=epochs,
     )
-    what = (lesson.simulator, layout.surveys, task.base.prior, experiment.missing, experiment.proposal)
-    source: Source = SimulatorSource(*what, experiment.training.simulations, task.seed + 1)
+    lesson = lesson if task.population is None else replace(lesson, population=task.population)
+    source: Source = task.source(lesson.simulator, experiment.training.simulations, 1)
     deployed = lesson.deployed_weights()
     if config.deploy and deployed is not None:
         source = ReweightedSource(source, deployed)
-    validation = SimulatorSource(*what, None, task.seed + 1_000_003)
+    validation = task.source(lesson.simulator, None, 1_000_003)
     streams = ThreeStreams(
         source, validation, training, None if task.real is None or not config.needs_real else layout.read(task.real), lesson.paired,
         lesson.term_weights(),

@@ -6,13 +6,14 @@ import numpy as np
 
 from sbi_da.aligning import Paired
 from sbi_da.alignment.gate import Verdict, judge_by_explanation
-from sbi_da.alignment.population import PopulationFit, population_em, weights_from_labels
+from sbi_da.alignment.population import PopulationFit
 from sbi_da.alignment_config import AlignmentConfig
 from sbi_da.corrected import Explained, correct
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.labels import draw_parameters, labels_of
 from sbi_da.layout import Scalars
+from sbi_da.real_population import population_of_labels
 from sbi_da.records import ABSENT, Records
 from sbi_da.simulation import simulate
 from sbi_da.simulators import Simulator
@@ -102,9 +103,7 @@ def learn_from_labels(base: Estimator, simulator: Simulator, labelled: Records, 
     if config.needs_pairs:
         paired = _paired(base, simulator, some, theta, seed)
     if config.population == "labels":
-        population = _population(base, some, theta, simulator)
-        if population.reason:
-            raise SbiDaError(f"population: labels: {population.reason}: give more labelled objects, or take the population as the same")
+        population = population_of_labels(base, simulator, some, theta)
     return Lesson(corrected, paired, population)
 
 
@@ -143,18 +142,3 @@ def _paired(base: Estimator, simulator: Simulator, some: Records, theta: dict[st
     known = {**first, **simulator.derive(first), **{k: v for k, (v, _) in labels_of(base, some).items()}}
     z = base.prior.to_normal({k: known[k] for k in base.parameter_names})
     return Paired(scalars, Scalars(twin.value, twin.error, state), np.where(np.isfinite(z), z, 0.0), TWINS)
-
-
-def _population(base: Estimator, some: Records, theta: dict[str, np.ndarray], simulator: Simulator) -> PopulationFit:
-    """The population of labelled objects, in normal scores."""
-    shape = next(iter(theta.values())).shape
-    derived = simulator.derive({k: v.ravel() for k, v in theta.items()})
-    known = {**theta, **{k: np.asarray(v).reshape(shape) for k, v in derived.items()}}
-    exact = {k: v[:, None] for k, (v, error) in labels_of(base, some).items() if not error.any()}
-    z = base.prior.to_normal({k: np.broadcast_to(exact.get(k, known[k]), known[k].shape) for k in base.parameter_names})
-    z = z[np.isfinite(z).all((1, 2))]
-    if not all(k in exact for k in base.parameter_names):
-        return population_em(z)
-    found = weights_from_labels(np.zeros((2, z.shape[-1])), z[:, 0])
-    reason = found.reason if "labels" in found.reason else ""
-    return PopulationFit(found.population, np.ones(len(z)), np.zeros(1), True, reason)

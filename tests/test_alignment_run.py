@@ -19,7 +19,9 @@ from sbi_da.fitting import fit
 from sbi_da.labels import draw_parameters, label_log_score, label_noise, labels_of
 from sbi_da.layout import Layout
 from sbi_da.lessons import Lesson
+from sbi_da.real_population import population_of_posteriors, population_of_table
 from sbi_da.records import Measurements, Records
+from sbi_da.records.tables import write_table
 from sbi_da.runs import build
 from sbi_da.simulation import simulate
 from sbi_da.simulators import get_simulator
@@ -40,7 +42,8 @@ def base():
     return build(config)[2].eval()
 
 
-def trained():
+@pytest.fixture(scope="module")
+def calibrated():
     """A stand-in for training: an estimator of the toy whose posterior is learned in a few seconds."""
     config = Config.model_validate({
         "simulator": {"name": "linear_gaussian"}, "parameters": ["theta_1", "theta_2", "theta_3"],
@@ -76,12 +79,14 @@ def real_objects(n, seed, shift=0.8):
     AlignmentConfig(**TINY, correction=False, adapter=["film"], terms=[TermSpec(kind="sinkhorn", on="both")], population="labels"),
     AlignmentConfig(**TINY, correction=False, adapter=["residual"], pairs=[PairSpec(kind="pair_mean")],
                     terms=[TermSpec(kind="keypoints", strata="none", weight=Weighting(kind="fixed"))]),
-], ids=["correction", "pairs", "terms", "keypoints"])
+    AlignmentConfig(**TINY, correction=False, adapter=["residual"], learned=True, pairs=[PairSpec(kind="pair")],
+                    labelled=Weighting(kind="fixed")),
+], ids=["correction", "pairs", "terms", "keypoints", "learned"])
 def test_every_way_runs_and_leaves_an_artefact(base, config, tmp_path):
     before = {k: v.clone() for k, v in base.state_dict().items()}
     found = align(base, real_objects(60, 1), real_objects(80, 2), config, tmp_path / "run", threads=1)
     loaded = Estimator.load(tmp_path / "run")
-    assert (tmp_path / "run" / "alignment.json").is_file()
+    assert (tmp_path / "run" / "alignment.json").is_file() and (tmp_path / "run" / "contexts.png").is_file()
     assert loaded.metadata["alignment"]["verdict"]["kept"] == found.verdict.kept
     assert all(torch.equal(before[k], v) for k, v in base.state_dict().items())
     assert any(not torch.equal(v, before[k]) for k, v in found.candidate.state_dict().items() if k in before) or config.adapter
@@ -248,9 +253,8 @@ def test_a_correction_must_be_visible():
     assert not few.kept and "only 4" in few.reason
 
 
-def test_without_labels_an_offset_is_seen_and_a_shifted_population_is_not(base):
+def test_without_labels_an_offset_is_seen_and_a_shifted_population_is_not(calibrated):
     config = AlignmentConfig(**TINY)
-    calibrated = trained()
     simulator = get_simulator("linear_gaussian")
     seen = align(calibrated, None, real_objects(800, 2, shift=1.0), config, threads=1)
     assert seen.verdict.kept and "visible" in seen.verdict.reason
@@ -261,6 +265,46 @@ def test_without_labels_an_offset_is_seen_and_a_shifted_population_is_not(base):
     with pytest.warns(UserWarning, match="no shift to be seen"):
         unseen = align(calibrated, None, population, config, threads=1)
     assert not unseen.verdict.kept
+
+
+def test_learned_weights_learn(base):
+    config = AlignmentConfig(adapter=["residual"], learned=True, pairs=[PairSpec(kind="pair", weight=Weighting(kind="fixed"))])
+    module = AlignmentModule(copy.deepcopy(base), TrainingConfig(), False, config)
+    scheduler = module.scheduler
+    assert scheduler.learned.names == ("posterior", "pair_0")
+    scheduler({"posterior": torch.tensor(3.0), "pair_0": torch.tensor(0.5)}, 1.0).backward()
+    assert (scheduler.learned.log_eta.grad != 0).all()
+    assert any(p is scheduler.learned.log_eta for p in module.parameters())
+    with pytest.raises(ValueError, match="no weight to learn"):
+        AlignmentConfig(learned=True)
+
+
+@pytest.mark.filterwarnings("ignore:alignment is not used")
+def test_terms_without_labels_are_judged_by_alarms(calibrated):
+    term = [TermSpec(kind="energy", weight=Weighting(kind="fixed"))]
+    config = {**TINY, "correction": False, "adapter": ["residual"], "train": "adapter", "terms": term}
+    plain = align(calibrated, None, real_objects(300, 2), AlignmentConfig(**config), threads=1).verdict
+    assert not plain.kept and "no population weights" in plain.reason
+    assert plain.figures["source_nll"][0] == plain.figures["source_nll"][1], "an adapter alone leaves the simulated ones alone"
+    told = align(calibrated, None, real_objects(300, 2), AlignmentConfig(**config, population="posteriors"), threads=1).verdict
+    assert told.figures["domain_auc_reweighted"] is None or len(told.figures["domain_auc_reweighted"]) == 2
+    assert told.figures["contraction"][0] != told.figures["contraction"][1]
+
+
+def test_a_population_comes_from_posteriors_or_a_catalogue(calibrated, tmp_path):
+    simulator = get_simulator("linear_gaussian")
+    rng = np.random.default_rng(0)
+    moved = {k: 0.5 * rng.standard_normal(600) + 0.7 for k in simulator.prior.names}
+    real = simulate(simulator, simulator.surveys(), 600, 3, theta=moved)
+    found = population_of_posteriors(calibrated, real).population
+    assert found.means[0] == pytest.approx(0.7, abs=0.25)
+    path = write_table(tmp_path / "catalogue.parquet", {**moved, "other": np.zeros(600)})
+    found = population_of_table(calibrated, path).population
+    assert found.fractions @ found.means == pytest.approx([0.7] * 3, abs=0.1)
+    with pytest.raises(SbiDaError, match="has no column theta_3"):
+        population_of_table(calibrated, write_table(tmp_path / "short.parquet", {k: moved[k] for k in ("theta_1", "theta_2")}))
+    with pytest.raises(SbiDaError, match="at least 100"):
+        population_of_table(calibrated, write_table(tmp_path / "few.parquet", {k: v[:9] for k, v in moved.items()}))
 
 
 def test_what_is_missing_is_said(base):

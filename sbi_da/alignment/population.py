@@ -24,7 +24,8 @@ import numpy as np
 from sbi_da.errors import SbiDaError
 
 __all__ = [
-    "Population", "PopulationFit", "ThetaWeights", "density_ratio", "population_em", "weights_from_labels", "weights_from_sample",
+    "Population", "PopulationFit", "ThetaWeights", "density_ratio", "population_em", "population_of_sample", "weights_from_labels",
+    "weights_from_sample",
 ]
 
 CLIP = 20.0
@@ -184,9 +185,18 @@ def weights_from_sample(
         components: most Gaussians of the mixture.
         reference: see :func:`density_ratio`.
     """
+    return population_of_sample(z_external, components).weights(z_simulated, reference)
+
+
+def population_of_sample(z_external: np.ndarray, components: int = 3) -> PopulationFit:
+    """The population of a large sample with negligible errors.
+
+    Args:
+        z_external: normal scores, shape ``(k, p)``.
+        components: most Gaussians of the mixture.
+    """
     z = _rows(z_external, "z_external")
-    fit = _mixture(z[:, None], np.zeros((len(z), 1)), components, 500)
-    return fit.weights(z_simulated, reference)
+    return _mixture(z[:, None], np.zeros((len(z), 1)), components, 500)
 
 
 def population_em(draws: np.ndarray, iterations: int = 500, components: int = 1) -> PopulationFit:
