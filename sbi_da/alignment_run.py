@@ -26,7 +26,7 @@ from sbi_da.posteriors.recalibration import Recalibration, fit_recalibration, ga
 from sbi_da.real_population import population_of_posteriors, population_of_table
 from sbi_da.records import Records, split_by_group
 from sbi_da.simulators import Simulator, get_simulator
-from sbi_da.sources import ReweightedSource, SimulatorSource, Source
+from sbi_da.sources import Examples, ReweightedSource, SimulatorSource, Source
 
 __all__ = ["OUTPUTS", "Aligned", "align"]
 
@@ -132,10 +132,13 @@ class _Task:
 
     def source(self, simulator: Simulator, simulations: int | None, seed: int) -> SimulatorSource:
         """Examples as in the training of the estimator."""
-        experiment = self.experiment
-        return SimulatorSource(
-            simulator, self.base.layout.surveys, self.base.prior, experiment.missing, experiment.proposal, simulations, self.seed + seed
-        )
+        what = (simulator, self.base.layout.surveys, self.base.prior, self.experiment.missing, self.experiment.proposal)
+        return SimulatorSource(*what, simulations, self.seed + seed)
+
+    def from_prior(self, simulator: Simulator) -> Examples:
+        """Examples to compare real objects with."""
+        what = (simulator, self.base.layout.surveys, self.base.prior, self.experiment.missing)
+        return SimulatorSource(*what, seed=self.seed + 2_000_003).examples(COMPARED, 0).usable()
 
 
 def _check(
@@ -165,7 +168,7 @@ def _judged_without_labels(task: _Task, candidate: Estimator) -> Verdict:
     """By alarms, on simulated objects and unlabelled ones."""
     if task.real is None:
         return Verdict(False, False, "no labelled objects to judge by")
-    simulated = task.source(task.simulator, None, 2_000_003).examples(COMPARED, 0).usable()
+    simulated = task.from_prior(task.simulator)
     rows = np.sort(np.random.default_rng(task.seed).permutation(len(task.real))[:COMPARED])
     weights = Lesson(task.simulator, population=task.population).term_weights()
     before, after = (domain_figures(which, simulated, task.real.isel(rows), weights) for which in (task.base, candidate))
@@ -219,9 +222,7 @@ def _picture(task: _Task, lesson: Lesson, candidate: Estimator, real: Records | 
     if real is None or len(real) < FEWEST:
         return
     rows = np.sort(np.random.default_rng(task.seed).permutation(len(real))[:COMPARED])
-    before, after = (
-        task.source(simulator, None, 2_000_003).examples(COMPARED, 0).usable().scalars for simulator in (task.simulator, lesson.simulator)
-    )
+    before, after = (task.from_prior(simulator).scalars for simulator in (task.simulator, lesson.simulator))
     scalars = task.base.layout.read(real.isel(rows))
     figure = context_figure(task.base, candidate, before, after, scalars, task.config.correction)
     figure.savefig(folder / "contexts.png", dpi=150)

@@ -24,7 +24,7 @@ class DomainFigures:
     """Figures of one estimator.
 
     Attributes:
-        nll: of simulated objects, weighted to the prior [nats].
+        nll: of simulated objects [nats].
         contraction: of the posteriors of real objects, mean over parameters of 1 - variance, that of the prior being one.
         auc: of a probe that tells contexts of real objects from those of simulated ones weighted to their population; None: no
             weights to be trusted.
@@ -42,22 +42,21 @@ def domain_figures(
 
     Args:
         estimator: whose.
-        simulated: by its simulator.
+        simulated: by its simulator, from the prior.
         real: unlabelled.
         weights: of simulated objects by normal scores ``(object, parameter)``, all zero where they are not to be trusted; None: none known.
     """
     context = estimator.encode(simulated.scalars)
     with torch.inference_mode():
         nll = -estimator.head.log_prob(torch.from_numpy(simulated.z).float(), context).double().numpy()
-    prior = np.exp(simulated.log_weight)
     drawn = estimator(real.isel(slice(0, ROWS))).sample(DRAWS)
     z = estimator.prior.to_normal({k: drawn[k].values for k in estimator.parameter_names})
-    weight = np.zeros(len(simulated)) if weights is None else weights(simulated.z) * prior
+    weight = np.zeros(len(simulated)) if weights is None else weights(simulated.z)
     auc = None
     if weight.any():
         on_real = estimator.encode(estimator.layout.read(real), real=True)
         auc = domain_auc(context.numpy(), on_real.numpy(), weight, permutations=100, replicates=100).value
-    return DomainFigures(float((prior * nll).sum() / prior.sum()), float(1 - z.clip(-6, 6).var(1).mean()), auc)
+    return DomainFigures(float(nll.mean()), float(1 - z.clip(-6, 6).var(1).mean()), auc)
 
 
 def context_figure(base: Estimator, aligned: Estimator, before: Scalars, after: Scalars, real: Scalars, corrected: bool) -> Figure:
