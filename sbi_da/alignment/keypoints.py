@@ -15,7 +15,7 @@ Masses of a pair must agree for the mask to admit a plan: each pair is given the
 rows share the remainder in proportion to theirs.
 """
 
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -198,7 +198,7 @@ class KeypointTransport(Term):
     """
 
     kind = "keypoints"
-    uses: ClassVar[frozenset[str]] = frozenset({"weight", "matches"})
+    uses: frozenset[str] = frozenset({"weight", "matches"})
 
     def __init__(
         self,

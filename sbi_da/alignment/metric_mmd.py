@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
 from sbi_da.alignment.divergences import each, row_weights, typical, unbiased
@@ -87,10 +87,10 @@ class _Pairwise(torch.autograd.Function):
     """A metric of all pairs, some rows at a time, computed anew for the gradient: no graph of the pairs is kept."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, y: Tensor, metric: Metric, importance: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, y: Tensor, metric: Metric, importance: Tensor | None) -> Tensor:
         """Shapes ``(n, d)`` and ``(m, d)`` to ``(n, m)``."""
         ctx.save_for_backward(x, y)
-        ctx.metric, ctx.importance = metric, importance  # type: ignore[attr-defined]
+        ctx.metric, ctx.importance = metric, importance
         return torch.cat([metric(part, y, importance) for part in x.split(rows_at_a_time(y))])
 
     @staticmethod

@@ -12,6 +12,7 @@ energy stays zero for equal laws and positive otherwise. Kernels: Gretton et al.
 Long et al. 2015 (arXiv:1502.02791); energy distance: Szekely & Rizzo 2013 (J. Stat. Plan. Inference 143:1249).
 """
 
+from abc import abstractmethod
 from typing import ClassVar
 
 import torch
@@ -30,6 +31,7 @@ SMOOTHING = 1e-6
 class _KernelTerm(Term):
     """A term that is the unbiased discrepancy of a kernel of squared distances."""
 
+    @abstractmethod
     def kernels(self, squared: Blocks, weights: Weights) -> Blocks:
         """The kernel's values.
 
@@ -37,7 +39,7 @@ class _KernelTerm(Term):
             squared: squared distances divided by the width.
             weights: of the rows.
         """
-        raise NotImplementedError
+        ...
 
     def forward(
         self,

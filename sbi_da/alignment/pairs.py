@@ -12,6 +12,7 @@ Row i of one side is the partner of row i of the other. The simulated features a
   each row has to find its partner among the rows of the other side by :math:`\mathrm{softmax}(\cos / \tau)`.
 """
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
@@ -26,7 +27,7 @@ FLOOR = 1e-8
 """Added to the mean square of a row before its root is taken: a zero row has a finite gradient."""
 
 
-class PairTerm(nn.Module):
+class PairTerm(nn.Module, ABC):
     """Base of the terms over pairs. The typed ``__init__`` of a subclass is its configuration.
 
     Attributes:
@@ -66,9 +67,10 @@ class PairTerm(nn.Module):
             )
         return normalised(weight, real) @ self.each(simulated.detach() if self.stop_gradient else simulated, real, weight)
 
+    @abstractmethod
     def each(self, simulated: Tensor, real: Tensor, weight: Tensor | None) -> Tensor:
         """The term of every pair, shape ``(n,)``; arguments as of :meth:`forward`."""
-        raise NotImplementedError
+        ...
 
 
 class PairMSE(PairTerm):

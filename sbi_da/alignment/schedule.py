@@ -13,6 +13,7 @@ held-out pairs, at a progress where the weights have settled.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -31,7 +32,7 @@ INITIAL = (0.1, 1.0)
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(ABC):
     """Base of the schedules.
 
     Attributes:
@@ -51,9 +52,10 @@ class Schedule:
         """Progress from which the weight no longer changes."""
         return 0.0
 
+    @abstractmethod
     def at(self, progress: float) -> float:
         """The weight at a progress, which is cut to [0, 1]."""
-        raise NotImplementedError
+        ...
 
 
 @dataclass(frozen=True)

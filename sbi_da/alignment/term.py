@@ -4,6 +4,7 @@ Rows are features of objects, of any number on either side. Features are the ver
 consumes; squared distances between them are divided by their width, so that a term means the same at any width.
 """
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 __all__ = ["Term", "nothing", "normalised", "squared_distances"]
 
 
-class Term(nn.Module):
+class Term(nn.Module, ABC):
     """Base of the terms that compare distributions. The typed ``__init__`` of a subclass is its configuration.
 
     Attributes:
@@ -22,12 +23,13 @@ class Term(nn.Module):
     """
 
     kind: ClassVar[str]
-    uses: ClassVar[frozenset[str]] = frozenset({"weight"})
+    uses: frozenset[str] = frozenset({"weight"})
     progress: float = 1.0
 
     def __init__(self) -> None:
         super().__init__()
 
+    @abstractmethod
     def forward(
         self,
         simulated: Tensor,
@@ -49,7 +51,7 @@ class Term(nn.Module):
         Returns:
             A scalar, zero (with zero gradients) where a side has too few rows to be compared.
         """
-        raise NotImplementedError
+        ...
 
 
 def nothing(simulated: Tensor, real: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ as the polar factors of the plan: with :math:`P = R^{1/2} U S V^T K^{1/2}`, R an
 ``SoftMatching`` is the composite of galaxy-da (arXiv:2511.18590). It is not debiased, and shrinks what nothing else holds.
 """
 
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ class OptimalTransport(Term):
     """
 
     kind = "transport"
-    uses: ClassVar[frozenset[str]] = frozenset({"weight", "cost"})
+    uses: frozenset[str] = frozenset({"weight", "cost"})
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class OptimalTransport(Term):
                 f"{mass=}, {joint=}"
             )
         if not joint:
-            self.uses = frozenset({"weight"})  # type: ignore[misc]  # spares the caller a density per pair of rows
+            self.uses = frozenset({"weight"})  # spares the caller a density per pair of rows
         self.plan: Plan = plan
         self.epsilon, self.rho, self.mass, self.joint, self.debias = epsilon, rho, mass, joint, debias
         self.iterations = iterations
