@@ -1,9 +1,9 @@
 """From one simulator to another that plays reality, with the truth known: how much of the gap each way of aligning closes.
 
-``python -m benchmarks.sim_to_sim [--arms ...] [--pairs 50,200] [--seeds 1] [--runs DIR]``. Simulator A: MIST isochrones, ATLAS9
-atmospheres (``kurucz``), CCM89 dust. "Reality" B: PARSEC, BT-Settl, G23. Both from 0.6 solar masses on, because ATLAS9 has no models
-below 3,500 K; 50,000 noise-free objects each for training; Gaia, 2MASS, WISE and Pan-STARRS with gaps. Objects of B are those detected in
-at least one survey and within A's prior. The gap closed is (NLL_none - NLL_arm) / (NLL_none - NLL_oracle) in the parameters'
+``python -m benchmarks.sim_to_sim [--arms ...] [--pairs 50,200] [--seeds 3] [--surveys ...] [--runs DIR]``. Simulator A: MIST isochrones,
+ATLAS9 atmospheres (``kurucz``), CCM89 dust. "Reality" B: PARSEC, BT-Settl, G23. Both from 0.6 solar masses on, because ATLAS9 has no
+models below 3,500 K; 50,000 noise-free objects each for training; Gaia, 2MASS, WISE and Pan-STARRS with gaps. Objects of B are those
+detected in at least one survey and within A's prior. The gap closed is (NLL_none - NLL_arm) / (NLL_none - NLL_oracle) in the parameters'
 own units, log age, [Fe/H], mass, distance and A_V; the oracle is trained on B as ``none`` is on A. Labelled objects carry all five
 parameters. Aligned estimators are judged as they come out, before the gate; ``kept`` says what the gate made of them.
 """
@@ -12,6 +12,7 @@ import argparse
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +48,16 @@ ARMS: dict[str, AlignmentConfig] = {
        for kind in ("sinkhorn", "energy", "mmd", "laplacian_mmd", "coral", "transport", "dann")},
     "keypoints": AlignmentConfig(**ADAPTER, pairs=[PAIR], terms=[TermSpec(kind="keypoints", weight=FULL)]),
 }
+SURVEYS = ("gaia", "twomass", "wise", "panstarrs")
 TEST, UNLABELLED = 4000, 50_000
 YOUNG = 7.8
 
 
-def config(options: dict[str, Any], seed: int) -> Config:
+def config(options: dict[str, Any], seed: int, surveys: Sequence[str]) -> Config:
     """Training on one of the simulators: the sizes of config ``demo``."""
     content = load_config("demo").model_dump(mode="json")
     content |= {
-        "seed": seed, "simulator": {"name": "stars", "options": {**options, "r_v": 3.1, "prior": PRIOR}},
+        "seed": seed, "surveys": list(surveys), "simulator": {"name": "stars", "options": {**options, "r_v": 3.1, "prior": PRIOR}},
         "missing": {"kind": "mixed", "laws": [{"kind": "nothing"}, {"kind": "uniform", "channels": 0.0}], "weights": [0.6, 0.4]},
         "proposal": {
             "prior_fraction": 0.2,
@@ -68,9 +70,9 @@ def config(options: dict[str, Any], seed: int) -> Config:
 
 def population(estimator: Estimator, n: int, seed: int) -> Records:
     """Detected objects of B inside the prior of A, which pass as real."""
-    simulator, surveys, _ = build(config(B, 0))
-    missing = config(B, 0).missing
-    records = simulate(simulator, surveys, int(2.5 * n) + 200, seed, missing)
+    setting = config(B, 0, estimator.surveys)
+    simulator, surveys, _ = build(setting)
+    records = simulate(simulator, surveys, int(2.5 * n) + 200, seed, setting.missing)
     detected = (estimator.layout.read(records).state == OBSERVED).any(1)
     inside = np.isfinite(estimator.prior.to_normal({k: records.parameters[k] for k in estimator.parameter_names})).all(1)
     chosen = records.isel(np.flatnonzero(detected & inside)[:n])
@@ -96,10 +98,10 @@ def calibration(estimator: Estimator, objects: Records) -> dict[str, float]:
     return {"coverage_error": float(coverage_error(draws, truth)["value"]), "width": float(np.median(draws.std(1)[:, 0]))}
 
 
-def run(seed: int, arms: list[str], pairs: list[int], folder: Path) -> list[dict[str, Any]]:
+def run(seed: int, arms: list[str], pairs: list[int], surveys: list[str], folder: Path) -> list[dict[str, Any]]:
     """Rows of one seed."""
-    none = train(config(A, 2 * seed + 1), folder / f"a{seed}", progress=False)
-    oracle = train(config(B, 2 * seed + 2), folder / f"b{seed}", progress=False)
+    none = train(config(A, 2 * seed + 1, surveys), folder / f"a{seed}", progress=False)
+    oracle = train(config(B, 2 * seed + 2, surveys), folder / f"b{seed}", progress=False)
     test = population(none, TEST, 1000 + seed)
     most = population(none, max(pairs, default=1), 2000 + seed)
     real = population(none, UNLABELLED, 3000 + seed)
@@ -161,17 +163,20 @@ def main() -> None:
     parser.add_argument("--arms", default="default")
     parser.add_argument("--pairs", default="50,200")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--surveys", default=",".join(SURVEYS))
     parser.add_argument("--runs", type=Path, help="where trained runs are kept, and found again")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     folder = arguments.runs or Path(tempfile.mkdtemp())
+    surveys = arguments.surveys.split(",")
+    name = "sim_to_sim" if surveys == list(SURVEYS) else f"sim_to_sim_{'_'.join(surveys)}"
     arms = list(ARMS) if arguments.arms == "all" else arguments.arms.split(",")
     pairs = [int(n) for n in arguments.pairs.split(",")]
     rows: list[dict[str, Any]] = []
     for seed in range(arguments.seeds):
-        rows += run(seed, arms, pairs, folder)
-        written = write("sim_to_sim", rows, figures_of(rows), list(range(seed + 1)))
+        rows += run(seed, arms, pairs, surveys, folder)
+        written = write(name, rows, figures_of(rows), list(range(seed + 1)))
     keys = ["nll_mean", "gap_closed_mean", "gap_closed_median", "gap_closed_mean_young", "coverage_error", "width_ratio"]
     print(table(["seed", "arm", "pairs", *keys], [[r["seed"], r["arm"], r["pairs"], *(r[k] for k in keys)] for r in rows]))
     print(written)
