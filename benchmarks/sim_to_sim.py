@@ -24,7 +24,7 @@ from benchmarks.shift_grid import FULL, PAIR
 from sbi_da.alignment_config import AlignmentConfig, TermSpec
 from sbi_da.alignment_run import align
 from sbi_da.config import Config, config_from, load_config
-from sbi_da.diagnostics import coverage_error
+from sbi_da.diagnostics import coverage_error, domain_auc
 from sbi_da.estimator import Estimator
 from sbi_da.records import OBSERVED, Records
 from sbi_da.runs import build, train
@@ -98,6 +98,12 @@ def calibration(estimator: Estimator, objects: Records) -> dict[str, float]:
     return {"coverage_error": float(coverage_error(draws, truth)["value"]), "width": float(np.median(draws.std(1)[:, 0]))}
 
 
+def auc(estimator: Estimator, simulated: Records, objects: Records) -> float:
+    """How well contexts of simulated objects and of others can be told apart; it is shown, and chooses nothing."""
+    read = estimator.layout.read
+    return domain_auc(estimator.encode(read(simulated)).numpy(), estimator.encode(read(objects), real=True).numpy(), replicates=50).value
+
+
 def run(seed: int, arms: list[str], pairs: list[int], surveys: list[str], folder: Path) -> list[dict[str, Any]]:
     """Rows of one seed."""
     none = train(config(A, 2 * seed + 1, surveys), folder / f"a{seed}", progress=False)
@@ -108,10 +114,14 @@ def run(seed: int, arms: list[str], pairs: list[int], surveys: list[str], folder
     start, best = nll(none, test), nll(oracle, test)
     young = test.parameters["log_age"] < YOUNG
     base = calibration(none, test)
+    source = config(A, 0, surveys)
+    simulator, cards, _ = build(source)
+    simulated = simulate(simulator, cards, 2000, 4000 + seed, source.missing)
+    simulated = simulated.isel((none.layout.read(simulated).state == OBSERVED).any(1))
 
     def row(arm: str, count: int, estimator: Estimator, values: np.ndarray) -> dict[str, Any]:
         found: dict[str, Any] = {"seed": seed, "arm": arm, "pairs": count, **calibration(estimator, test)}
-        found["width_ratio"] = found["width"] / base["width"]
+        found |= {"width_ratio": found["width"] / base["width"], "domain_auc": auc(estimator, simulated, test)}
         for name, rows in (("", np.ones(len(test), bool)), ("_young", young)):
             for kind, statistic in (("mean", np.mean), ("median", np.median)):
                 before, after, limit = (float(statistic(v[rows])) for v in (start, values, best))
@@ -177,7 +187,7 @@ def main() -> None:
     for seed in range(arguments.seeds):
         rows += run(seed, arms, pairs, surveys, folder)
         written = write(name, rows, figures_of(rows), list(range(seed + 1)))
-    keys = ["nll_mean", "gap_closed_mean", "gap_closed_median", "gap_closed_mean_young", "coverage_error", "width_ratio"]
+    keys = ["nll_mean", "gap_closed_mean", "gap_closed_median", "gap_closed_mean_young", "coverage_error", "width_ratio", "domain_auc"]
     print(table(["seed", "arm", "pairs", *keys], [[r["seed"], r["arm"], r["pairs"], *(r[k] for k in keys)] for r in rows]))
     print(written)
 
