@@ -12,7 +12,7 @@ import argparse
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,11 @@ TEST, UNLABELLED = 4000, 50_000
 YOUNG = 7.8
 
 
-def config(options: dict[str, Any], seed: int, surveys: Sequence[str]) -> Config:
+def config(options: Mapping[str, str], seed: int, surveys: Sequence[str], prior: Mapping[str, Any] = PRIOR) -> Config:
     """Training on one of the simulators: the sizes of config ``demo``."""
     content = load_config("demo").model_dump(mode="json")
     content |= {
-        "seed": seed, "surveys": list(surveys), "simulator": {"name": "stars", "options": {**options, "r_v": 3.1, "prior": PRIOR}},
+        "seed": seed, "surveys": list(surveys), "simulator": {"name": "stars", "options": {**options, "r_v": 3.1, "prior": dict(prior)}},
         "missing": {"kind": "mixed", "laws": [{"kind": "nothing"}, {"kind": "uniform", "channels": 0.0}], "weights": [0.6, 0.4]},
         "proposal": {
             "prior_fraction": 0.2,
@@ -68,9 +68,11 @@ def config(options: dict[str, Any], seed: int, surveys: Sequence[str]) -> Config
     return config_from(content)
 
 
-def population(estimator: Estimator, n: int, seed: int) -> Records:
-    """Detected objects of B inside the prior of A, which pass as real."""
-    setting = config(B, 0, estimator.surveys)
+def population(
+    estimator: Estimator, n: int, seed: int, options: Mapping[str, str] = B, prior: Mapping[str, Any] = PRIOR
+) -> Records:
+    """Detected objects of a simulator, by default B, inside the prior of A, which pass as real."""
+    setting = config(options, 0, estimator.surveys, prior)
     simulator, surveys, _ = build(setting)
     records = simulate(simulator, surveys, int(2.5 * n) + 200, seed, setting.missing)
     detected = (estimator.layout.read(records).state == OBSERVED).any(1)

@@ -24,7 +24,7 @@ from sbi_da.labels import label_log_score, label_noise
 from sbi_da.lessons import TWINS, Lesson, learn_from_labels, learn_without_labels
 from sbi_da.posteriors.recalibration import Recalibration, fit_recalibration, gain_of_recalibration
 from sbi_da.real_population import population_of_posteriors, population_of_table
-from sbi_da.records import Records, split_by_group
+from sbi_da.records import Records
 from sbi_da.simulators import Simulator, get_simulator
 from sbi_da.sources import Examples, ReweightedSource, SimulatorSource, Source
 
@@ -183,16 +183,17 @@ def _judged(task: _Task, labelled: Records, out: str | Path | None) -> tuple[Est
     """
     share, seed = task.config.held_out, task.seed
     if share * len(labelled) < JUDGES:
-        first = _half(labelled, seed)
-        parts = [(labelled.isel(first), labelled.isel(~first)), (labelled.isel(~first), labelled.isel(first))]
+        first = _share(labelled, 0.5, seed)
+        parts = [(first, ~first), (~first, first)]
     else:
-        taught, judges = split_by_group(labelled, (1 - share, share), seed)
-        parts = [(taught, judges)]
+        judging = _share(labelled, share, seed)
+        parts = [(~judging, judging)]
     none: list[np.ndarray] = []
     aligned: list[np.ndarray] = []
     noise: list[torch.Tensor | None] = []
-    for taught, judges in parts:
-        lesson = learn_from_labels(task.base, task.simulator, taught, task.config, seed)
+    for taught, judging in parts:
+        judges = labelled.isel(judging)
+        lesson = learn_from_labels(task.base, task.simulator, labelled.isel(taught), task.config, seed)
         candidate = _train(task, None, lesson, task.config.epochs, None if none else out)
         none.append(label_log_score(task.base, judges))
         aligned.append(label_log_score(candidate, judges))
@@ -228,14 +229,14 @@ def _picture(task: _Task, lesson: Lesson, candidate: Estimator, real: Records | 
     figure.savefig(folder / "contexts.png", dpi=150)
 
 
-def _half(labelled: Records, seed: int) -> np.ndarray:
-    """Half of the objects, or nearly so where groups must stay together, as a mask."""
+def _share(labelled: Records, share: float, seed: int) -> np.ndarray:
+    """A share of the objects, or nearly so where groups must stay together, as a mask."""
     names, group = np.unique(labelled.columns.get("group", labelled.ids), return_inverse=True)
     if len(names) < 2:
         raise SbiDaError("the labelled objects are all of one group: none is left to judge by")
     order = np.random.default_rng(seed).permutation(len(names))
     filled = np.bincount(group, minlength=len(names))[order].cumsum()
-    last = int(np.argmin(np.abs(filled[:-1] - 0.5 * len(labelled))))
+    last = int(np.argmin(np.abs(filled[:-1] - share * len(labelled))))
     return np.isin(group, order[: last + 1])
 
 

@@ -121,21 +121,22 @@ def test_nothing_is_judged_by_objects_it_has_learned_from(base, monkeypatch):
         return found.verdict.figures["held_out"]
 
     assert held_out(30) == 30
-    assert 30 < held_out(250) < 70
+    assert held_out(250) == 50
 
 
-def test_halves_are_halves_and_break_no_group():
+def test_shares_are_shares_and_break_no_group():
     real = real_objects(11, 1)
-    assert alignment_run._half(real, 0).sum() in (5, 6)
-    assert not np.array_equal(alignment_run._half(real, 0), alignment_run._half(real, 1))
+    assert alignment_run._share(real, 0.5, 0).sum() in (5, 6)
+    assert not np.array_equal(alignment_run._share(real, 0.5, 0), alignment_run._share(real, 0.5, 1))
 
     def grouped(names):
         return Records.build({n: real.survey(n) for n in real.surveys}, columns={"group": np.array(list(names))})
 
-    first = alignment_run._half(grouped("aaabbbcccdd"), 0)
+    first = alignment_run._share(grouped("aaabbbcccdd"), 0.5, 0)
     assert [len(set(first[k : k + 3])) for k in (0, 3, 6, 9)] == [1] * 4 and 5 <= first.sum() <= 6
+    assert alignment_run._share(real_objects(200, 1), 0.2, 0).sum() == 40
     with pytest.raises(SbiDaError, match="one group"):
-        alignment_run._half(grouped("a" * 11), 0)
+        alignment_run._share(grouped("a" * 11), 0.5, 0)
 
 
 @pytest.mark.filterwarnings("ignore:alignment is not used")
