@@ -112,6 +112,7 @@ class AlignmentConfig(_Strict):
         held_out: share of the labelled objects that judge, before they too are learned from for half as many epochs. Where it is
             too small a number, halves learn and judge in turn.
         recalibrate: move and widen posteriors of real objects where held-out labelled ones, all of whose parameters are known, gain by it.
+            Labelled objects must then have the population of the prior: another one would be learned with the shift.
         epochs: number of epochs.
         steps_per_epoch: optimiser steps per epoch.
         batch: simulated objects per step, and as many real ones at most.
@@ -128,7 +129,7 @@ class AlignmentConfig(_Strict):
     population: str = "same"
     deploy: bool = False
     held_out: float = Field(0.2, gt=0, lt=1)
-    recalibrate: bool = True
+    recalibrate: bool = False
     epochs: int = Field(6, ge=1)
     steps_per_epoch: int = Field(200, ge=1)
     batch: int = Field(512, ge=2)

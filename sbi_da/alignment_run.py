@@ -98,7 +98,7 @@ def align(
     else:
         candidate, verdict, recalibration = _judged(task, labelled, out)
         lesson = learn_from_labels(base, simulator, labelled, config, seed)
-        candidate = _train(task, candidate, lesson, max(1, config.epochs // 2))
+        candidate = _train(replace(task, seed=seed + 1), candidate, lesson, max(1, config.epochs // 2))
         candidate.recalibration = recalibration
     if not verdict.kept:
         warnings.warn(f"alignment is not used: {verdict.reason}", stacklevel=2)
@@ -200,7 +200,7 @@ def _judged(task: _Task, labelled: Records, out: str | Path | None) -> tuple[Est
         noise.append(label_noise(candidate, judges) if task.config.recalibrate else None)
     known = [each for each in noise if each is not None]
     recalibration, gain = _recalibration(torch.cat(known)) if known else (None, 0.0)
-    verdict = judge_by_labels(np.concatenate(none), np.concatenate(aligned) + gain)
+    verdict = judge_by_labels(np.concatenate(none), np.concatenate(aligned))
     if recalibration is not None:
         verdict.figures["recalibration"] = {"inflation": recalibration.inflation, "gain": float(np.mean(gain))}
     return candidate, verdict, recalibration
