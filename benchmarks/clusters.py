@@ -120,20 +120,19 @@ def calibrated_ages(
             warnings.simplefilter("ignore", UserWarning)
             found = align(estimator, members.isel(np.sort(deal[:count])), config=STEPS, seed=seed, threads=threads)
         reasons.append(found.verdict.reason)
-        rows += cluster_ages(found.estimator, path, seed, set(dated))
+        rows += cluster_ages(found.candidate, path, seed, set(dated))
     return rows, reasons
 
 
 def cluster_ages(estimator: Estimator, path: Path, seed: int = 0, only: Container[str] | None = None) -> list[dict[str, Any]]:
     """One row per cluster: ages found and published."""
     members, known = read_members(estimator, path)
-    rng = np.random.default_rng(seed)
     rows = []
-    for name in np.unique(known["cluster"]):
+    for k, name in enumerate(np.unique(known["cluster"])):
         if only is not None and name not in only:
             continue
         own = np.flatnonzero(known["cluster"] == name)
-        chosen = np.sort(rng.permutation(own)[:MEMBERS])
+        chosen = np.sort(np.random.default_rng([seed, k]).permutation(own)[:MEMBERS])
         if len(chosen) < FEWEST:
             continue
         found = ages(densities(estimator, members.isel(chosen)), np.ones(len(GRID)))

@@ -34,15 +34,15 @@ class Paired:
 
     Attributes:
         real: what was measured of them.
-        twin: the same objects simulated, with the same channels; shape ``(object * draws, channel)``, draws of an object together.
-        z: normal scores of their parameters, shape ``(object, parameter)``.
-        draws: twins per object.
+        twin: the same objects simulated, with the same channels; shape ``(object * twins, channel)``, twins of an object together.
+        z: draws of the normal scores of their parameters, shape ``(object, draw, parameter)``.
+        twins: twins per object.
     """
 
     real: Scalars
     twin: Scalars
     z: np.ndarray
-    draws: int = 1
+    twins: int = 1
 
     def __len__(self) -> int:
         return len(self.z)
@@ -57,7 +57,8 @@ class ThreeStreams(StreamModule):
         config: sizes.
         real: unlabelled real objects; None: none.
         paired: labelled ones; None: none.
-        weights: of simulated objects by their parameters' normal scores ``(object, parameter)``; None: all alike.
+        weights: population of real objects over the simulated one, of normal scores ``(object, parameter)``; None: they are the same.
+            Objects that come from a proposal are weighted back to the prior in any case.
         twins: simulated twins of a labelled object in a step.
         seed: which real objects come in which step.
     """
@@ -74,20 +75,22 @@ class ThreeStreams(StreamModule):
         """Batches of an epoch."""
         rng = np.random.default_rng([self.seed, 3, epoch])
         for streams in super().batches(epoch):
+            simulated = streams["simulated"]
+            if self.source.weighted:
+                simulated["population"] = simulated["weight"]
             if self.weights is not None:
-                found = self.weights(streams["simulated"]["z"].numpy())
-                streams["simulated"]["population"] = torch.from_numpy(found).float()
+                found = torch.from_numpy(self.weights(simulated["z"].numpy())).float()
+                simulated["population"] = found * simulated.get("population", 1.0)
             if self.real is not None:
                 size = min(self.config.batch, len(self.real))
                 streams["real"] = measurements(self.real, rng.choice(len(self.real), size, replace=False))
             if self.paired is not None:
                 size = min(self.config.batch // 2, len(self.paired))
                 rows = rng.choice(len(self.paired), size, replace=False)
-                order = rng.permuted(np.tile(np.arange(self.paired.draws), (size, 1)), axis=1)[:, : self.twins]
-                twins = (rows[:, None] * self.paired.draws + order).ravel()
-                streams["paired"] = {
-                    **measurements(self.paired.real, rows), "z": torch.from_numpy(self.paired.z[rows]).float()
-                }
+                order = rng.permuted(np.tile(np.arange(self.paired.twins), (size, 1)), axis=1)[:, : self.twins]
+                twins = (rows[:, None] * self.paired.twins + order).ravel()
+                z = self.paired.z[rows, rng.integers(self.paired.z.shape[1], size=size)]
+                streams["paired"] = {**measurements(self.paired.real, rows), "z": torch.from_numpy(z).float()}
                 streams["twin"] = measurements(self.paired.twin, twins)
             yield streams
 
@@ -155,7 +158,7 @@ class AlignmentModule(TrainingModule):
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:  # noqa: D102
         names = list(batch)
         stacked = {k: torch.cat([batch[n][k] for n in names]) for k in ("value", "error", "state")}
-        through = {"real", "paired", *(["simulated"] if self.alignment.correction else [])}
+        through = {"real", "paired", *(["simulated", "twin"] if self.alignment.correction else [])}
         real = torch.cat([torch.full((len(batch[n]["state"]),), n in through) for n in names])
         everything = self.estimator.features(**stacked, real=real.to(self.device))
         sizes = [len(batch[n]["state"]) for n in names]
@@ -188,7 +191,8 @@ class AlignmentModule(TrainingModule):
         if "matches" in term.term.uses and "paired" in of:
             pairs = len(of["paired"])
             first = of["twin"][torch.arange(pairs) * (len(of["twin"]) // pairs)]
-            matches = torch.stack([len(simulated) + torch.arange(pairs), len(real) + torch.arange(pairs)], 1)
+            row = torch.arange(pairs, device=simulated.context.device)
+            matches = torch.stack([len(simulated) + row, len(real) + row], 1)
             if weight is not None:
                 weight = torch.cat([weight, weight.new_full((pairs,), float(weight.mean()))])
             simulated, real = simulated.joined(first), real.joined(of["paired"])

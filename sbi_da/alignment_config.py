@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sbi_da.alignment.adapter import PARTS
@@ -36,6 +37,11 @@ class Weighting(_Strict):
     warmup: float = Field(0.0, ge=0, le=1)
     full: float = Field(0.3, ge=0, le=1)
 
+    @model_validator(mode="after")
+    def _possible(self) -> "Weighting":
+        self.build()
+        return self
+
     def build(self) -> Schedule:
         """The schedule."""
         return Ramp(self.value, self.warmup, self.full) if self.kind == "ramp" else SCHEDULES[self.kind](self.value)
@@ -63,6 +69,8 @@ class TermSpec(_Strict):
         _find(self.kind, TERMS)
         if self.options.get("joint"):
             raise ValueError("joint: an alignment has no joint cost to give; use the term from Python")
+        with torch.random.fork_rng(devices=[]):
+            self.build(8)
         return self
 
     def build(self, width: int) -> PlacedTerm:
@@ -86,7 +94,7 @@ class PairSpec(_Strict):
 
     @model_validator(mode="after")
     def _known(self) -> "PairSpec":
-        _find(self.kind, PAIR_TERMS)
+        self.build()
         return self
 
     def build(self) -> PairTerm:

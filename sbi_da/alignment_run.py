@@ -34,6 +34,8 @@ OUTPUTS = ("estimator", "alignment.json", "contexts.png", "logs")
 """What a run writes."""
 JUDGES = 40
 """Held-out labelled objects, at least, that judge alone: where the share held out is less, halves learn and judge in turn."""
+FEWEST_UNLABELLED = 50
+"""Unlabelled objects, at least, that a correction is learned from and judged by."""
 COMPARED = 2000
 """Simulated objects, and real ones at most, that are compared where there are no labels."""
 
@@ -94,7 +96,8 @@ def align(
         if config.correction and real is not None:
             lesson, visible = learn_without_labels(base, simulator, real, seed)
         candidate = _train(task, None, lesson, config.epochs, out)
-        verdict = visible or _judged_without_labels(task, candidate)
+        alarms = _judged_without_labels(task, candidate) if visible is None or config.terms else visible
+        verdict = visible if visible is not None and (alarms.kept or not visible.kept) else alarms
     else:
         candidate, verdict, recalibration = _judged(task, labelled, out)
         lesson = learn_from_labels(base, simulator, labelled, config, seed)
@@ -149,10 +152,18 @@ def _check(
     if simulator.prior.names == base.prior.names and simulator.prior.to_dict() != base.prior.to_dict():
         raise SbiDaError("the simulator's prior is not the one the estimator was trained under: was the simulator changed since?")
     needs_labels = config.needs_pairs or config.population == "labels"
-    if labelled is None and (needs_labels or (config.correction and real is None)):
+    if labelled is None and needs_labels:
         raise SbiDaError("this alignment needs labelled real objects: give some, or switch pairs, labelled and population off")
+    if labelled is None and config.correction and real is None:
+        raise SbiDaError("the correction needs labelled real objects, or at least unlabelled ones: give some, or switch correction off")
     if config.needs_real and real is None:
         raise SbiDaError("the terms of this alignment need unlabelled real objects: give some")
+    fewest = FEWEST_UNLABELLED if config.correction and labelled is None else FEWEST
+    if real is not None and len(real) < fewest:
+        raise SbiDaError(f"only {len(real)} unlabelled real objects: at least {fewest} are needed")
+    for records in (labelled, real):
+        if records is not None and records.attrs.get("domain") == "simulated":
+            raise SbiDaError("objects to align with are marked as simulated: give real ones (to try it out, set attrs['domain'] to 'real')")
 
 
 def _population(base: Estimator, real: Records | None, config: AlignmentConfig, seed: int) -> PopulationFit | None:
@@ -161,7 +172,9 @@ def _population(base: Estimator, real: Records | None, config: AlignmentConfig, 
         return None
     if config.population != "posteriors":
         return population_of_table(base, config.population)
-    return None if real is None else population_of_posteriors(base, real, seed)
+    if real is None:
+        raise SbiDaError("population: posteriors needs unlabelled real objects: give some")
+    return population_of_posteriors(base, real, seed)
 
 
 def _judged_without_labels(task: _Task, candidate: Estimator) -> Verdict:
@@ -200,7 +213,9 @@ def _judged(task: _Task, labelled: Records, out: str | Path | None) -> tuple[Est
         noise.append(label_noise(candidate, judges) if task.config.recalibrate else None)
     known = [each for each in noise if each is not None]
     recalibration, gain = _recalibration(torch.cat(known)) if known else (None, 0.0)
-    verdict = judge_by_labels(np.concatenate(none), np.concatenate(aligned))
+    groups = labelled.columns.get("group")
+    judged = None if groups is None else np.concatenate([groups[judging] for _, judging in parts])
+    verdict = judge_by_labels(np.concatenate(none), np.concatenate(aligned), judged)
     if recalibration is not None:
         verdict.figures["recalibration"] = {"inflation": recalibration.inflation, "gain": float(np.mean(gain))}
     return candidate, verdict, recalibration
@@ -250,17 +265,15 @@ def _train(task: _Task, candidate: Estimator | None, lesson: Lesson, epochs: int
     training = TrainingConfig(
         epochs=epochs, steps_per_epoch=config.steps_per_epoch, batch=config.batch, learning_rate=config.learning_rate,
         warmup=50, gradient_clip=experiment.training.gradient_clip, weight_decay=experiment.training.weight_decay,
-        validation=min(4000, experiment.training.validation), patience=epochs,
     )
     lesson = lesson if task.population is None else replace(lesson, population=task.population)
     source: Source = task.source(lesson.simulator, experiment.training.simulations, 1)
     deployed = lesson.deployed_weights()
     if config.deploy and deployed is not None:
         source = ReweightedSource(source, deployed)
-    validation = task.source(lesson.simulator, None, 1_000_003)
     streams = ThreeStreams(
-        source, validation, training, None if task.real is None or not config.needs_real else layout.read(task.real), lesson.paired,
-        lesson.term_weights(),
+        source, source, training, layout.read(task.real) if task.real is not None and config.terms else None, lesson.paired,
+        None if config.deploy else lesson.term_weights(),
         TWINS if any(PAIR_TERMS[spec.kind].several for spec in config.pairs) else 1, task.seed,
     )
     with torch.random.fork_rng(devices=[]):
@@ -270,4 +283,6 @@ def _train(task: _Task, candidate: Estimator | None, lesson: Lesson, epochs: int
         fit(module, streams, training, out, task.progress)
     for parameter in candidate.parameters():
         parameter.requires_grad_(True)
+    if not all(torch.isfinite(p).all() for p in candidate.parameters()):
+        raise SbiDaError("the training of the alignment diverged: lower alignment.learning_rate")
     return candidate.eval()

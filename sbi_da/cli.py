@@ -150,6 +150,9 @@ def _align(arguments: argparse.Namespace) -> None:
 
     out = _check_folder(arguments.out, OUTPUTS)
     base = Estimator.load(arguments.run)
+    strange = [item for item in arguments.overrides if not item.startswith(("alignment.", "alignment=", "training.threads="))]
+    if strange:
+        raise SbiDaError(f"align takes alignment.* and training.threads only, not {', '.join(strange)}: the rest was settled in training")
     config = config_from(base.metadata.get("config", {}), arguments.overrides, str(arguments.run))
     columns: dict[str, tuple[str, str | None]] = {}
     constant: dict[str, float] = {}

@@ -80,7 +80,6 @@ class Inputs:
         theta = simulator.prior.sample(REFERENCE, np.random.default_rng(seed))
         everything = {**theta, **simulator.derive(theta)}
         self._sorted = {k: np.sort(everything[k]) for k in names or everything}
-        self.reference = self(theta)
 
     def __call__(self, theta: Mapping[str, np.ndarray]) -> np.ndarray:
         """Shape ``(object, input)``."""
@@ -144,10 +143,12 @@ class Explained:
 
 
 def correct(
-    simulator: Simulator, layout: Layout, explained: Explained, folds: int = 5, sampled: bool = False, seed: int = 0
+    simulator: Simulator, layout: Layout, explained: Explained, folds: int = 5, sampled: bool = False,
+    groups: np.ndarray | None = None, seed: int = 0,
 ) -> CorrectedSimulator:
     """Learn the discrepancy from explained real objects (options as in :func:`fit_discrepancy`) and put it in place."""
     found = fit_discrepancy(
-        explained.hypotheses, explained.value, explained.noise, explained.seen, explained.scale, folds=folds, sampled=sampled, seed=seed
+        explained.hypotheses, explained.value, explained.noise, explained.seen, explained.scale, folds=folds, sampled=sampled,
+        groups=groups, seed=seed,
     )
     return CorrectedSimulator(simulator, found, explained.inputs, layout.channels)

@@ -49,7 +49,8 @@ def domain_figures(
     context = estimator.encode(simulated.scalars)
     with torch.inference_mode():
         nll = -estimator.head.log_prob(torch.from_numpy(simulated.z).float(), context).double().numpy()
-    drawn = estimator(real.isel(slice(0, ROWS))).sample(DRAWS)
+    some = real.isel(np.sort(np.random.default_rng(0).permutation(len(real))[:ROWS]))
+    drawn = estimator(some).sample(DRAWS)
     z = estimator.prior.to_normal({k: drawn[k].values for k in estimator.parameter_names})
     weight = np.zeros(len(simulated)) if weights is None else weights(simulated.z)
     auc = None

@@ -44,7 +44,8 @@ def read_objects(
         if name not in estimator.surveys:
             raise UnknownNameError("survey", name, estimator.surveys, "which this estimator was trained with")
     if Path(path).is_dir() or Path(path).suffix == ".zarr":
-        given = [f"{key} (--{key.removesuffix('s') if key == 'units' else key.replace('_', '-')})" for key in options]
+        flags = {"units": "unit", "parameters": "label"}
+        given = [f"{key} (--{flags.get(key, key.replace('_', '-'))})" for key in options]
         if given:
             raise ConfigError(f"{path}: {', '.join(given)} applies to tables only, and these are saved records: leave it out")
         records = Records.open(path)

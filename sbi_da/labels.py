@@ -24,6 +24,8 @@ MISS = 0.01
 """Distance from the labels, in standard deviations of the prior, within which a draw counts as reaching them."""
 LEAST_EFFECTIVE = 3.0
 """Objects whose labels leave fewer effective draws than this are not used: the posterior does not reach the labels."""
+EXACT = 0.01, 0.03, 0.1, 0.3
+"""Widths, in standard deviations of a posterior, within which its draws count as meeting exact labels; the first that suffices is taken."""
 CANDIDATES = 4000
 CHUNK = 500
 
@@ -108,11 +110,17 @@ def _from_posterior(estimator: Estimator, records: Records, labels: Labels, draw
             effective = np.full(len(chosen), np.inf)
         else:
             some = {n: (v[rows], e[rows]) for n, (v, e) in labels.items()}
-            score = _log_likelihood({n: sample[n].values for n in labels}, some)
-            chosen, effective = resample(score, draws * 50, records.ids[rows], seed)
-            chosen = chosen[:, ::50]
+            held = {n: sample[n].values for n in labels}
+            chosen, effective = np.zeros((len(sample["object"]), draws), int), np.zeros(len(sample["object"]))
+            for width in EXACT:
+                score = _log_likelihood(held, some, {n: (EXACT[0] if some[n][1].any() else width) * v.std(1) for n, v in held.items()})
+                tried, size = resample(score, draws * 50, records.ids[rows], seed)
+                better = (effective < LEAST_EFFECTIVE) & (size > effective)
+                chosen, effective = np.where(better[:, None], tried[:, ::50], chosen), np.where(better, size, effective)
         for name, values in pieces.items():
-            values.append(np.take_along_axis(sample[name].values, chosen, axis=1))
+            drawn = np.take_along_axis(sample[name].values, chosen, axis=1)
+            exact = name in labels and not labels[name][1].any()
+            values.append(np.broadcast_to(labels[name][0][rows, None], drawn.shape) if exact else drawn)
         used.append(effective >= LEAST_EFFECTIVE)
     return LabelledDraws({n: np.concatenate(v) for n, v in pieces.items()}, np.concatenate(used), True)
 
@@ -190,13 +198,12 @@ def _onto(
 
 
 def _log_likelihood(
-    draws: Mapping[str, np.ndarray], labels: Labels, widths: Mapping[str, np.ndarray] | None = None
+    draws: Mapping[str, np.ndarray], labels: Labels, widths: Mapping[str, np.ndarray]
 ) -> np.ndarray:
-    """Log-density of the labels about each draw, shape ``(object, draw)``; exact labels get a hundredth of the draws' spread."""
+    """Log-density of the labels about each draw, shape ``(object, draw)``; a width ``(object,)`` is added to each label's error."""
     total = np.zeros(next(iter(draws.values())).shape)
     for name, (value, error) in labels.items():
-        width = widths[name] if widths else 0.01 * draws[name].std(1)
-        sigma = np.hypot(error, width)[:, None]
+        sigma = np.hypot(error, widths[name])[:, None]
         total += -0.5 * ((value[:, None] - draws[name]) / sigma) ** 2 - np.log(sigma) - 0.5 * np.log(2 * np.pi)
     return total
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sbi_da.aligning import Paired
+from sbi_da.alignment.discrepancy import LARGEST
 from sbi_da.alignment.gate import Verdict, judge_by_explanation
 from sbi_da.alignment.population import PopulationFit
 from sbi_da.alignment_config import AlignmentConfig
@@ -13,7 +14,7 @@ from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.labels import draw_parameters, labels_of
 from sbi_da.layout import Scalars
-from sbi_da.real_population import population_of_labels
+from sbi_da.real_population import parameter_scores, population_of_labels
 from sbi_da.records import ABSENT, Records
 from sbi_da.simulation import simulate
 from sbi_da.simulators import Simulator
@@ -23,7 +24,7 @@ __all__ = ["TWINS", "Lesson", "learn_from_labels", "learn_without_labels"]
 
 UNLABELLED = 500
 """Unlabelled objects a correction is learned from."""
-DRAWS, NUISANCES = (8, 32), (64, 256)
+DRAWS, NUISANCES = (16, 32), (64, 256)
 """Draws of a labelled object's parameters, and skies that may explain it: fewest and most."""
 ALL_DRAWS, ALL_NUISANCES = 6400, 51_200
 """Of all labelled objects together, between these bounds."""
@@ -87,21 +88,23 @@ def learn_from_labels(base: Estimator, simulator: Simulator, labelled: Records, 
     """
     if not (config.correction or config.needs_pairs or config.population == "labels"):
         return Lesson(simulator)
+    if len(labelled) > LARGEST and not config.needs_pairs:
+        labelled = labelled.isel(np.sort(np.random.default_rng(seed).permutation(len(labelled))[:LARGEST]))
     draws, nuisances = (int(np.clip(total // len(labelled), *each)) for total, each in ((ALL_DRAWS, DRAWS), (ALL_NUISANCES, NUISANCES)))
     drawn = draw_parameters(base, simulator, labelled, draws, seed)
     used = np.flatnonzero(drawn.used)
     if len(used) < 5:
-        reached = f"{len(used)} of {len(labelled)} labelled objects have labels the simulator can reach"
-        raise SbiDaError(f"only {reached}: at least 5 are needed")
+        reached = f"{len(used)} of {len(labelled)} labelled objects to learn from have labels the simulator can reach"
+        raise SbiDaError(f"only {reached}: at least 5 are needed; give more objects, or their labels larger errors")
     some, theta = labelled.isel(used), {k: v[used] for k, v in drawn.theta.items()}
     corrected, paired, population = simulator, None, None
     if config.correction:
         names = list(dict.fromkeys([*labels_of(base, some), *base.parameter_names]))
         scalars = base.layout.read(some)
         explained = Explained.of(simulator, base.layout, scalars, theta, names, nuisances, seed, drawn.posterior)
-        corrected = correct(simulator, base.layout, explained, seed=seed)
+        corrected = correct(simulator, base.layout, explained, groups=some.columns.get("group"), seed=seed)
     if config.needs_pairs:
-        paired = _paired(base, simulator, some, theta, seed)
+        paired = _paired(base, corrected, some, theta, seed)
     if config.population == "labels":
         population = population_of_labels(base, simulator, some, theta)
     return Lesson(corrected, paired, population)
@@ -131,14 +134,18 @@ def learn_without_labels(base: Estimator, simulator: Simulator, real: Records, s
 
 
 def _paired(base: Estimator, simulator: Simulator, some: Records, theta: dict[str, np.ndarray], seed: int) -> Paired:
-    """Labelled objects with twins: simulated at their parameters, with their channels."""
+    """Labelled objects with twins: simulated at their parameters, with their channels. None of them lies outside the prior."""
     layout = base.layout
     scalars = layout.read(some)
     pick = np.random.default_rng(seed).integers(next(iter(theta.values())).shape[1], size=(len(some), TWINS))
     flat = {k: np.take_along_axis(v, pick, axis=1).ravel() for k, v in theta.items()}
     twin = layout.read(simulate(simulator, layout.surveys, len(some) * TWINS, seed, theta=flat))
     state = np.where(np.repeat(scalars.state, TWINS, 0) == ABSENT, ABSENT, twin.state).astype(twin.state.dtype)
-    first = {k: v[:, 0] for k, v in theta.items()}
-    known = {**first, **simulator.derive(first), **{k: v for k, (v, _) in labels_of(base, some).items()}}
-    z = base.prior.to_normal({k: known[k] for k in base.parameter_names})
-    return Paired(scalars, Scalars(twin.value, twin.error, state), np.where(np.isfinite(z), z, 0.0), TWINS)
+    z = parameter_scores(base, simulator, some, theta)
+    inside = np.isfinite(z).all(2)
+    order = np.argsort(~inside, axis=1, kind="stable")
+    order = np.take_along_axis(order, np.arange(z.shape[1])[None] % np.maximum(1, inside.sum(1))[:, None], axis=1)  # those inside, again
+    z = np.take_along_axis(z, order[:, :, None], axis=1)
+    kept = inside.any(1)
+    rows = np.repeat(kept, TWINS)
+    return Paired(scalars.take(kept), Scalars(twin.value[rows], twin.error[rows], state[rows]), z[kept], TWINS)

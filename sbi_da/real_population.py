@@ -14,7 +14,7 @@ from sbi_da.records.channels import numbers
 from sbi_da.records.columns import open_source
 from sbi_da.simulators import Simulator
 
-__all__ = ["population_of_labels", "population_of_posteriors", "population_of_table"]
+__all__ = ["parameter_scores", "population_of_labels", "population_of_posteriors", "population_of_table"]
 
 OBJECTS, DRAWS = 1000, 200
 """Real objects, at most, whose posteriors are asked, and draws of each."""
@@ -36,17 +36,27 @@ def population_of_labels(
     Raises:
         SbiDaError: too few objects.
     """
-    shape = next(iter(theta.values())).shape
-    derived = simulator.derive({k: v.ravel() for k, v in theta.items()})
-    known = {**theta, **{k: np.asarray(v).reshape(shape) for k, v in derived.items()}}
-    exact = {k: v[:, None] for k, (v, error) in labels_of(base, labelled).items() if not error.any()}
-    z = base.prior.to_normal({k: np.broadcast_to(exact.get(k, known[k]), known[k].shape) for k in base.parameter_names})
+    z = parameter_scores(base, simulator, labelled, theta)
     z = z[np.isfinite(z).all((1, 2))]
-    if not all(k in exact for k in base.parameter_names):
+    if not all(k in (labels := labels_of(base, labelled)) and not labels[k][1].any() for k in base.parameter_names):
         return _trusted(population_em(z), "labels", "give more labelled objects")
     found = weights_from_labels(np.zeros((2, z.shape[-1])), z[:, 0])
     reason = found.reason if "labels" in found.reason else ""
     return _trusted(PopulationFit(found.population, np.ones(len(z)), np.zeros(1), True, reason), "labels", "give more labelled objects")
+
+
+def parameter_scores(
+    base: Estimator, simulator: Simulator, labelled: Records, theta: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Normal scores of the inferred parameters of labelled objects, shape ``(object, draw, parameter)``; not finite outside the prior.
+
+    Arguments as of :func:`population_of_labels`. Labels that are exact are kept as they are.
+    """
+    shape = next(iter(theta.values())).shape
+    derived = simulator.derive({k: v.ravel() for k, v in theta.items()})
+    known = {**theta, **{k: np.asarray(v).reshape(shape) for k, v in derived.items()}}
+    known |= {k: np.broadcast_to(v[:, None], shape) for k, (v, error) in labels_of(base, labelled).items() if not error.any()}
+    return base.prior.to_normal({k: known[k] for k in base.parameter_names})
 
 
 def population_of_posteriors(base: Estimator, real: Records, seed: int = 0) -> PopulationFit:
@@ -75,7 +85,7 @@ def population_of_table(base: Estimator, path: str | Path) -> PopulationFit:
     inside = np.isfinite(z).all(1)
     if inside.sum() < FEWEST:
         raise SbiDaError(f"population: {int(inside.sum())} of {len(z)} rows of {source.title} lie inside the prior: at least {FEWEST} must")
-    return population_of_sample(z[inside])
+    return _trusted(population_of_sample(z[inside]), str(path), "give another catalogue")
 
 
 def _trusted(found: PopulationFit, origin: str, remedy: str) -> PopulationFit:

@@ -19,7 +19,7 @@ def tables(tmp_path_factory):
     """Real objects of the toy with labels of two parameters, and some without."""
     folder = tmp_path_factory.mktemp("real")
     simulator = get_simulator("linear_gaussian")
-    for name, n in (("labelled", 60), ("plain", 40)):
+    for name, n in (("labelled", 60), ("plain", 80)):
         records = simulate(simulator, simulator.surveys(), n, 1)
         columns = {"name": np.array([f"{name}-{i}" for i in range(n)])}
         for survey in simulator.surveys():
@@ -60,7 +60,8 @@ def test_without_labels(toy_run, tables, tmp_path, capsys):
     out = tmp_path / "aligned"
     argv = ["align", toy_run, "--real", tables / "plain.csv", "--id-column", "name", "--out", out, "--quiet", *TINY]
     assert main([str(a) for a in argv]) == 0
-    assert "held-out objects" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "held-out objects without labels" in printed and "nats" in printed
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(toy_run, tables, tmp_path, capsys):
@@ -68,6 +69,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(toy_run, tables, tmp_path, cap
     start = ("align", toy_run, "--out", out, "--quiet")
     labelled = ("--labelled", tables / "labelled.csv", "--id-column", "name")
     assert "needs labelled real objects" in fails(capsys, *start)
+    assert "not training.epochs=3" in fails(capsys, *start, *labelled, "training.epochs=3")
     assert "theta_9" in fails(capsys, *start, *labelled, "--label", "theta_9=t1")
     assert "no column" in fails(capsys, *start, *labelled, "--label", "theta_1=nowhere")
     assert "--label" in fails(capsys, *start, *labelled, "--label", "theta_1")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sbi_da.alignment.discrepancy import Discrepancy, fit_discrepancy
+from sbi_da.alignment.discrepancy import fit_discrepancy
 from sbi_da.alignment.explanations import Hypotheses
 from sbi_da.corrected import CorrectedSimulator, Explained, Inputs, correct
 from sbi_da.layout import Layout, Scalars
@@ -69,7 +69,8 @@ def test_the_interval_of_the_shift_holds_the_truth():
         draws = found.sample(np.repeat(at, 400, 0), np.random.default_rng(seed))
         low, high = np.percentile(draws, [5, 95], axis=0)
         inside.append((low <= linear(at)[0]) & (linear(at)[0] <= high))
-    assert 0.7 <= np.mean(inside) <= 1.0
+    assert 0.7 <= np.mean(inside)
+    assert (high - low).mean() < 0.5, "and is of use"
 
 
 def test_a_scatter_the_simulator_lacks_is_learned():
@@ -104,15 +105,6 @@ def test_wild_objects_have_little_pull():
     assert np.sqrt(np.mean((found.expected(new) - linear(new)) ** 2)) < 0.1
 
 
-def test_plain_content_comes_back():
-    _, value, hypotheses = problem(30, linear)
-    found = learn(value, hypotheses, folds=3)
-    assert found.inflation is not None
-    again = Discrepancy.from_dict(found.to_dict())
-    x = np.random.default_rng(0).standard_normal((5, 2))
-    assert np.array_equal(found.sample(x, np.random.default_rng(1)), again.sample(x, np.random.default_rng(1)))
-
-
 def test_a_corrected_simulator_sends_the_shifted_signal():
     simulator = get_simulator("linear_gaussian")
     layout = Layout(simulator.surveys())
@@ -131,7 +123,9 @@ def test_a_corrected_simulator_sends_the_shifted_signal():
 
 
 def test_inputs_are_normal_ranks_within_the_prior():
-    inputs = Inputs(get_simulator("linear_gaussian"))
-    assert inputs.reference.mean(0) == pytest.approx(np.zeros(3), abs=0.01)
-    assert inputs.reference.std(0) == pytest.approx(np.ones(3), abs=0.01)
+    simulator = get_simulator("linear_gaussian")
+    inputs = Inputs(simulator)
+    reference = inputs(simulator.prior.sample(20_000, np.random.default_rng(5)))
+    assert reference.mean(0) == pytest.approx(np.zeros(3), abs=0.05)
+    assert reference.std(0) == pytest.approx(np.ones(3), abs=0.05)
     assert np.isfinite(inputs({f"theta_{k}": np.array([1e9, -1e9]) for k in (1, 2, 3)})).all()

@@ -54,10 +54,3 @@ def test_an_input_of_no_effect_gets_a_long_length_and_the_scatter_is_found():
                   torch.ones(150, dtype=torch.float64), 150)
     assert found.length[0, 1] > 3 * found.length[0, 0] and found.length[1, 0] > 3 * found.length[1, 1]
     assert found.white.numpy() == pytest.approx([0.1, 0.1], rel=0.25)
-
-
-def test_plain_content_comes_back():
-    rng = np.random.default_rng(3)
-    processes = Processes(kernel(), *map(torch.from_numpy, (rng.standard_normal((4, 3)), rng.standard_normal((2, 4)), np.ones((2, 4)))))
-    at = rng.standard_normal((3, 3))
-    assert np.array_equal(Processes.from_dict(processes.to_dict()).mean(at), processes.mean(at))

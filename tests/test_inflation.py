@@ -24,8 +24,3 @@ def test_the_factor_is_found_place_by_place():
 def test_far_from_every_object_the_prior_decides():
     far, empty = held_out(50, lambda x: np.full(len(x), 16.0))(np.array([[40.0, 0.0]])), held_out(0, lambda x: np.ones(0))
     assert far == pytest.approx(empty(np.array([[0.0, 0.0]]))) and 1.0 < far[0] < 2.0
-
-
-def test_plain_content_comes_back():
-    found, x = held_out(20, lambda x: np.ones(len(x))), np.zeros((3, 2))
-    assert np.array_equal(Inflation.from_dict(found.to_dict())(x), found(x))

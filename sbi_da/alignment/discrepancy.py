@@ -13,9 +13,7 @@ labels do not fix (companions, discs, parameters without a label) is summed over
 simulated with draws of :math:`\delta` and of the scatter teach an estimator what reality looks like, and what of it is not known.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +22,7 @@ from sbi_da.alignment.explanations import TAIL, Hypotheses, Unexplained, compare
 from sbi_da.alignment.gaussian_process import Kernel, Processes, learn
 from sbi_da.alignment.inflation import FACTORS, Inflation
 
-__all__ = ["Discrepancy", "fit_discrepancy"]
+__all__ = ["LARGEST", "Discrepancy", "fit_discrepancy"]
 
 REACH = 3.5
 """Inputs are cut at this value: the shift is constant beyond."""
@@ -99,20 +97,6 @@ class Discrepancy:
         n, draws, size = hypotheses.inputs.shape
         return self.expected(hypotheses.inputs.reshape(n * draws, size)).reshape(n, draws, -1)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain content, for JSON."""
-        processes = None if self.processes is None else self.processes.to_dict()
-        inflation = None if self.inflation is None else self.inflation.to_dict()
-        arrays = {k: getattr(self, k).tolist() for k in ("directions", "scatter")}
-        return {"processes": processes, **arrays, "inflation": inflation}
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> "Discrepancy":
-        """Inverse of :meth:`to_dict`."""
-        processes = None if content["processes"] is None else Processes.from_dict(content["processes"])
-        inflation = None if content["inflation"] is None else Inflation.from_dict(content["inflation"])
-        return cls(processes, np.array(content["directions"]), np.array(content["scatter"]), inflation)
-
 
 def fit_discrepancy(
     hypotheses: Hypotheses,
@@ -125,6 +109,7 @@ def fit_discrepancy(
     rounds: int = 8,
     folds: int = 5,
     sampled: bool = False,
+    groups: np.ndarray | None = None,
     seed: int = 0,
 ) -> Discrepancy:
     """Learn the discrepancy, and by cross-validation how far its uncertainty can be trusted.
@@ -140,17 +125,19 @@ def fit_discrepancy(
         rounds: how often explanations are weighed, directions found and processes fitted, in turn.
         folds: parts of the objects, each of which judges a fit to the rest; 0: none does.
         sampled: draw one explanation of each object in every round instead of averaging over them: for objects without labels.
+        groups: objects of one group are judged together, shape ``(object,)``; None: each is its own.
         seed: of these draws, of folds, and of which objects are used where there are more than :data:`LARGEST`.
     """
     some = np.random.default_rng(seed).permutation(len(value))[:LARGEST]
     hypotheses, value, noise, seen = hypotheses[some], value[some], noise[some], seen[some]
     n, channels = value.shape
+    group = np.arange(n) if groups is None else np.unique(groups[some], return_inverse=True)[1]
     scale = np.ones(channels) if scale is None else scale
     settings = (scale, floor, start, rounds, np.random.default_rng(seed) if sampled else None)
     found = _learn(hypotheses, value, noise, seen, *settings)
-    if folds < 2 or n < 2 * folds or found.processes is None:
+    fold = group % max(1, folds)
+    if folds < 2 or n < 2 * folds or len(np.unique(fold)) < folds or found.processes is None:
         return found
-    fold = np.arange(n) % folds
     log_density = np.empty((n, len(FACTORS)))
     for k in range(folds):
         rest, held = np.flatnonzero(fold != k)[:LARGEST_FOLD], np.flatnonzero(fold == k)

@@ -3,7 +3,7 @@
 With labelled objects that were held out, the paired difference of log scores between the aligned and the unaligned estimator
 decides: kept when its mean exceeds one standard error, harmful when a bootstrap interval of the mean lies below zero. Without
 labels nothing can show that alignment helps; then it is kept only while three alarms are silent: the NLL of simulated objects (it must not
-rise), the contraction of real posteriors relative to simulated ones (it must not fall or run ahead), and the domain AUC on
+rise), the contraction of real posteriors (it must not change), and the domain AUC on
 simulations reweighted to the real population (it must not rise). The plain domain AUC decides nothing: under a shift of the
 population alone it falls while posteriors go wrong.
 """
@@ -48,12 +48,15 @@ class Verdict:
         return asdict(self)
 
 
-def judge_by_labels(none: np.ndarray, aligned: np.ndarray, replicates: int = 2000, seed: int = 0) -> Verdict:
+def judge_by_labels(
+    none: np.ndarray, aligned: np.ndarray, groups: np.ndarray | None = None, replicates: int = 2000, seed: int = 0
+) -> Verdict:
     """Judge by log scores of the same held-out labelled objects.
 
     Args:
         none: log scores of the unaligned estimator, shape ``(object,)``.
         aligned: log scores of the aligned one, shape ``(object,)``.
+        groups: objects of one group share their errors, shape ``(object,)``; None: each is its own.
         replicates: of the bootstrap.
         seed: of the bootstrap.
     """
@@ -62,8 +65,15 @@ def judge_by_labels(none: np.ndarray, aligned: np.ndarray, replicates: int = 200
         gain = np.nan_to_num(aligned - none, nan=0.0, posinf=-FLOOR, neginf=FLOOR).clip(FLOOR, -FLOOR)
     if n < FEWEST:
         return Verdict(False, False, f"only {n} held-out labelled objects: at least {FEWEST} must judge", {"held_out": n})
-    mean, error = float(gain.mean()), float(gain.std(ddof=1) / np.sqrt(n))
-    resampled = gain[np.random.default_rng(seed).integers(n, size=(replicates, n))].mean(1)
+    group = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    size, total = np.bincount(group), np.bincount(group, gain)
+    count = len(size)
+    if count < 2:
+        return Verdict(False, False, "the held-out labelled objects are all of one group", {"held_out": n})
+    mean = float(gain.mean())
+    error = float(np.sqrt(np.square(total - mean * size).sum() * count / (count - 1)) / n)
+    drawn = np.random.default_rng(seed).integers(count, size=(replicates, count))
+    resampled = total[drawn].sum(1) / size[drawn].sum(1)
     low, high = (float(q) for q in np.percentile(resampled, [2.5, 97.5]))
     figures = {"log_score_gain": {"value": mean, "low": low, "high": high}, "standard_error": error, "held_out": n}
     span = f"log score of {n} held-out labelled objects {mean:+.3f} nats ({low:+.3f} to {high:+.3f})"
@@ -75,13 +85,13 @@ def judge_by_labels(none: np.ndarray, aligned: np.ndarray, replicates: int = 200
 
 
 def judge_by_explanation(plain: np.ndarray, corrected: np.ndarray) -> Verdict:
-    """Judge a corrected simulator without labels: does it explain held-out real objects better than the simulator as it was?
+    """Judge a correction without labels: does its shift explain held-out real objects better than its scatter alone?
 
     A shift of the population alone leaves every measurement as well explained as before, and a shift that mimics another
     parameter cannot be seen: both are refused, for there is nothing to show.
 
     Args:
-        plain: log-density of held-out objects without the correction, shape ``(object,)``.
+        plain: log-density of held-out objects without the shift, shape ``(object,)``.
         corrected: with it, shape ``(object,)``.
     """
     found = judge_by_labels(plain, corrected)
@@ -108,14 +118,14 @@ def judge_without_labels(
         domain_auc: between real and reweighted simulated contexts, unaligned and aligned; None: no weights to be trusted.
     """
     figures = {"source_nll": list(source_nll), "contraction": list(contraction), "domain_auc_reweighted": domain_auc}
-    if source_nll[1] - source_nll[0] > NLL_DRIFT:
+    if not source_nll[1] - source_nll[0] <= NLL_DRIFT:  # NaN alarms
         return Verdict(False, True, f"harmful: simulated NLL rose from {source_nll[0]:.3f} to {source_nll[1]:.3f}", figures)
-    if abs(contraction[1] - contraction[0]) > CONTRACTION_DRIFT:
+    if not abs(contraction[1] - contraction[0]) <= CONTRACTION_DRIFT:
         moved = f"contraction of real posteriors went from {contraction[0]:.3f} to {contraction[1]:.3f}"
         return Verdict(False, True, f"harmful: {moved}", figures)
     if domain_auc is None:
         return Verdict(False, False, "nothing to judge by: no labels, and no population weights to be trusted", figures)
-    if domain_auc[1] > domain_auc[0]:
+    if not domain_auc[1] <= domain_auc[0]:
         moved = f"reweighted domain AUC rose from {domain_auc[0]:.3f} to {domain_auc[1]:.3f}"
         return Verdict(False, False, f"no gain: {moved}", figures)
     return Verdict(True, False, "no alarm: simulated NLL, contraction and reweighted domain AUC hold", figures)

@@ -6,10 +6,8 @@ input (automatic relevance determination; Rasmussen & Williams 2006, sections 4.
 hyperparameters maximise the marginal likelihood under weak lognormal priors.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -145,15 +143,3 @@ class Processes:
                 explained = torch.linalg.solve_triangular(self._root, surface, upper=False).square().sum(1)
                 variance[rows] = (self.kernel.diagonal(some) - explained).clamp_min(0.0).T.numpy()
         return mean, variance
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain content, for JSON."""
-        return {"kernel": {k: v.tolist() for k, v in vars(self.kernel).items()}} | {
-            k: getattr(self, k).tolist() for k in ("x", "target", "noise")
-        }
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> "Processes":
-        """Inverse of :meth:`to_dict`."""
-        kernel = Kernel(**{k: torch.tensor(v, dtype=torch.float64) for k, v in content["kernel"].items()})
-        return cls(kernel, *(torch.tensor(content[k], dtype=torch.float64) for k in ("x", "target", "noise")))

@@ -5,9 +5,7 @@ how likely they are when its covariance is multiplied by a factor; at a place, t
 Hastie 1987, JASA 82, 559), and the factor is the posterior mean under a lognormal prior about 1.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -48,12 +46,3 @@ class Inflation:
             share = np.exp(score - score.max(1, keepdims=True))
             found[rows] = share @ FACTORS / share.sum(1)
         return found
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain content, for JSON."""
-        return {k: v.tolist() for k, v in vars(self).items()}
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> "Inflation":
-        """Inverse of :meth:`to_dict`."""
-        return cls(**{k: np.array(v) for k, v in content.items()})

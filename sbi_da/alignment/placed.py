@@ -121,7 +121,7 @@ def _renumbered(matches: Tensor, rows: Tensor, columns: Tensor, n: int, m: int) 
     new = []
     for side, (kept, size) in enumerate(((rows, n), (columns, m))):
         number = matches.new_full((size,), -1)
-        number[kept] = torch.arange(len(kept), device=matches.device)
+        number[kept.to(matches.device)] = torch.arange(len(kept), device=matches.device)
         new.append(number[matches[:, side]])
     both = torch.stack(new, 1)
     return both[(both >= 0).all(1)]

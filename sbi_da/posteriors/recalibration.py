@@ -5,9 +5,10 @@ of real objects would be :math:`N(0, I)`. If instead it is :math:`N(m, S)`, draw
 
 .. math:: q'(\theta\mid x) = q(\theta\mid x)\,\frac{N(u; m, S)}{N(u; 0, I)},\qquad u = u(\theta, x),
 
-wider or narrower and moved, alike for all objects in units of their own posteriors. No alignment of features can widen a
-posterior; this can. Moments are shrunk towards those of an exact posterior by as much as some exact objects would, and what is
-gained is found by cross-validation.
+wider or narrower and moved, alike for all objects in units of their own posteriors, even of those without data. No alignment of
+features can widen a posterior; this can. Moments are shrunk towards those of an exact posterior by as much as some exact objects
+would, and what is gained is found by cross-validation. Objects of another population than the prior's have other noise under exact
+posteriors too: this must not be fitted to them.
 """
 
 import math
