@@ -9,6 +9,7 @@ gate: ``gated`` in a row says whether its gate let it pass; if not, the arm equa
 
 import argparse
 import copy
+import json
 import time
 import warnings
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.problems import PROBLEMS, Problem
-from benchmarks.result import table, write
+from benchmarks.result import FOLDER, table, write
 from sbi_da.alignment_config import AlignmentConfig, PairSpec, TermSpec, Weighting
 from sbi_da.alignment_run import align
 from sbi_da.config import Config, TrainingConfig
@@ -189,18 +190,23 @@ def main() -> None:
     parser.add_argument("--pairs", default="50", help="numbers of labelled objects, comma-separated; the first one makes the figures")
     parser.add_argument("--instances", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--keep", action="store_true", help="keep earlier rows of arms that are not run")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     problems, pairs = arguments.problems.split(","), [int(n) for n in arguments.pairs.split(",")]
     seeds = list(range(arguments.instances))
+    arms = arguments.arms.split(",")
+    earlier = json.loads((FOLDER / "shift_grid.json").read_text())["rows"] if arguments.keep else []
     rows: list[dict[str, Any]] = []
     for seed in seeds:
         for name in problems:
-            rows += run(name, arguments.arms.split(","), pairs, seed)
-            written = write("shift_grid", rows, figures_of(rows, problems, pairs[0]), seeds)
+            rows += run(name, arms, pairs, seed)
+            done = {(r["problem"], r["seed"], r["arm"]) for r in rows}
+            everything = [*rows, *(r for r in earlier if (r["problem"], r["seed"], r["arm"]) not in done)]
+            written = write("shift_grid", everything, figures_of(everything, list(PROBLEMS), pairs[0]), seeds)
     print(table(
         ["problem", "arm", "pairs", "seed", "gap [nats]", "+-", "90 % coverage"],
-        [[r["problem"], r["arm"], r["pairs"], r["seed"], r["kl_gap"], r["kl_gap_error"], r["coverage_90"]] for r in rows],
+        [[r["problem"], r["arm"], r["pairs"], r["seed"], r["kl_gap"], r["kl_gap_error"], r["coverage_90"]] for r in everything],
     ))
     print(written)
 
