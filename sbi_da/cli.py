@@ -55,7 +55,8 @@ def _parser() -> argparse.ArgumentParser:
         "--label", action="append", default=[], metavar="NAME=COLUMN[:ERROR]",
         help="column of a label, and its standard deviation: a column or a number",
     )
-    add.add_argument("--real", metavar="TABLE", help="real objects without labels, for distribution terms")
+    add.add_argument("--real", metavar="TABLE", help="real objects without labels: for distribution terms, or alone for a correction")
+    add.add_argument("--group-column", help="column of the labelled table: objects of a group, such as a cluster, judge together")
     add.add_argument("--id-column", help="column of identifiers of both tables")
     add.add_argument("--out", required=True, type=Path, metavar="RUN")
     add.add_argument("--seed", type=_whole(0), default=0)
@@ -168,7 +169,9 @@ def _align(arguments: argparse.Namespace) -> None:
     if columns and not arguments.labelled:
         raise SbiDaError("--label names columns of the table of --labelled, which is not given")
     plain: dict[str, Any] = {"id_column": arguments.id_column} if arguments.id_column else {}
-    taught = {**plain, "parameters": columns} if columns else plain
+    taught = {**plain, "parameters": columns} if columns else dict(plain)
+    if arguments.group_column:
+        taught["group_column"] = arguments.group_column
     labelled = read_objects(base, arguments.labelled, **taught) if arguments.labelled else None
     if labelled is not None and constant:
         labelled = labelled.with_parameters({k: np.full(len(labelled), v) for k, v in constant.items()})

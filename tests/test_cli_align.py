@@ -27,7 +27,7 @@ def tables(tmp_path_factory):
             for k, channel in enumerate(survey.channels):
                 columns[channel.column], columns[channel.error_column] = m.value[:, k] + 0.5, m.error[:, k]
         if name == "labelled":
-            columns |= {"t1": records.parameters["theta_1"], "t1_sd": np.full(n, 0.1), "t2": records.parameters["theta_2"]}
+            columns |= {"one": np.zeros(n, int), "t1": records.parameters["theta_1"], "t1_sd": np.full(n, 0.1), "t2": records.parameters["theta_2"]}
         write_table(folder / f"{name}.csv", columns)
     return folder
 
@@ -69,6 +69,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(toy_run, tables, tmp_path, cap
     start = ("align", toy_run, "--out", out, "--quiet")
     labelled = ("--labelled", tables / "labelled.csv", "--id-column", "name")
     assert "needs labelled real objects" in fails(capsys, *start)
+    assert "all of one group" in fails(capsys, *start, *labelled, "--label", "theta_1=t1:t1_sd", "--group-column", "one")
     assert "not training.epochs=3" in fails(capsys, *start, *labelled, "training.epochs=3")
     assert "theta_9" in fails(capsys, *start, *labelled, "--label", "theta_9=t1")
     assert "no column" in fails(capsys, *start, *labelled, "--label", "theta_1=nowhere")
