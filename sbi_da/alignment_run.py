@@ -235,6 +235,7 @@ def _recalibration(noise: torch.Tensor) -> tuple[Recalibration | None, np.ndarra
 
 def _picture(task: _Task, lesson: Lesson, candidate: Estimator, real: Records | None, folder: Path) -> None:
     """Contexts of simulated and real objects before and after, where there are enough of these to show."""
+    (folder / "contexts.png").unlink(missing_ok=True)
     if real is None or len(real) < FEWEST:
         return
     rows = np.sort(np.random.default_rng(task.seed).permutation(len(real))[:COMPARED])

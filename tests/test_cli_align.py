@@ -27,7 +27,8 @@ def tables(tmp_path_factory):
             for k, channel in enumerate(survey.channels):
                 columns[channel.column], columns[channel.error_column] = m.value[:, k] + 0.5, m.error[:, k]
         if name == "labelled":
-            columns |= {"one": np.zeros(n, int), "t1": records.parameters["theta_1"], "t1_sd": np.full(n, 0.1), "t2": records.parameters["theta_2"]}
+            columns["one"] = np.zeros(n, int)
+            columns |= {"t1": records.parameters["theta_1"], "t1_sd": np.full(n, 0.1), "t2": records.parameters["theta_2"]}
         write_table(folder / f"{name}.csv", columns)
     return folder
 
