@@ -92,12 +92,13 @@ def align(
     started = time.perf_counter()
     task = _Task(base, simulator, experiment, config, real, _population(base, real, config, seed), seed, progress)
     if labelled is None:
-        lesson, visible = Lesson(simulator), None
+        lesson, verdict = Lesson(simulator), Verdict(True, False, "")
         if config.correction and real is not None:
-            lesson, visible = learn_without_labels(base, simulator, real, seed)
+            lesson, verdict = learn_without_labels(base, simulator, real, seed)
         candidate = _train(task, None, lesson, config.epochs, out)
-        alarms = _judged_without_labels(task, candidate) if visible is None or config.terms else visible
-        verdict = visible if visible is not None and (alarms.kept or not visible.kept) else alarms
+        if verdict.kept and (config.terms or not config.correction):  # what a visible shift does not answer for
+            alarms = _judged_without_labels(task, candidate)
+            verdict = verdict if verdict.reason and alarms.kept else alarms
     else:
         candidate, verdict, recalibration = _judged(task, labelled, out)
         lesson = learn_from_labels(base, simulator, labelled, config, seed)
@@ -113,10 +114,10 @@ def align(
     if out is not None:
         folder = Path(out)
         chosen.save(folder / "estimator")
-        _picture(task, lesson, candidate, labelled if real is None else real, folder)
         partial = folder / "alignment.partial"
         partial.write_text(json.dumps(chosen.metadata["alignment"], indent=1))
         partial.replace(folder / "alignment.json")
+        _picture(task, lesson, candidate, labelled if real is None else real, folder)
     return Aligned(chosen, candidate, verdict)
 
 
