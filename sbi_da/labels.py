@@ -14,7 +14,7 @@ from sbi_da.posteriors.noise import resample
 from sbi_da.records import Records
 from sbi_da.simulators import Simulator
 
-__all__ = ["LabelledDraws", "draw_parameters", "label_log_score", "label_noise", "labels_of"]
+__all__ = ["LabelledDraws", "all_known", "draw_parameters", "label_log_score", "label_noise", "labels_of"]
 
 Labels = Mapping[str, tuple[np.ndarray, np.ndarray]]
 BANK = 100_000
@@ -112,7 +112,9 @@ def _from_posterior(estimator: Estimator, records: Records, labels: Labels, draw
             some = {n: (v[rows], e[rows]) for n, (v, e) in labels.items()}
             held = {n: sample[n].values for n in labels}
             chosen, effective = np.zeros((len(sample["object"]), draws), int), np.zeros(len(sample["object"]))
-            for width in EXACT:
+            for width in EXACT if any(not e.any() for _, e in labels.values()) else EXACT[:1]:
+                if (effective >= LEAST_EFFECTIVE).all():
+                    break
                 score = _log_likelihood(held, some, {n: (EXACT[0] if some[n][1].any() else width) * v.std(1) for n, v in held.items()})
                 tried, size = resample(score, draws * 50, records.ids[rows], seed)
                 better = (effective < LEAST_EFFECTIVE) & (size > effective)
@@ -215,7 +217,7 @@ def label_log_score(estimator: Estimator, records: Records, draws: int = 400, se
     Silverman's widths in the labels' dimensions.
     """
     labels = labels_of(estimator, records)
-    exact = _all_known(estimator, labels)
+    exact = all_known(estimator, labels)
     pieces = []
     for start in range(0, len(records), CHUNK):
         rows = slice(start, start + CHUNK)
@@ -238,7 +240,7 @@ def label_noise(estimator: Estimator, records: Records) -> Tensor | None:
     NaN where labels lie outside the prior.
     """
     labels = labels_of(estimator, records)
-    if not _all_known(estimator, labels):
+    if not all_known(estimator, labels):
         return None
     z = torch.from_numpy(estimator.prior.to_normal({n: labels[n][0] for n in estimator.parameter_names})).float()
     inside = torch.isfinite(z).all(1, keepdim=True)
@@ -248,5 +250,6 @@ def label_noise(estimator: Estimator, records: Records) -> Tensor | None:
     return torch.where(inside, noise, torch.nan)
 
 
-def _all_known(estimator: Estimator, labels: Labels) -> bool:
+def all_known(estimator: Estimator, labels: Labels) -> bool:
+    """Whether all inferred parameters have labels without error."""
     return all(n in labels and not labels[n][1].any() for n in estimator.parameter_names)

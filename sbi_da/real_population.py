@@ -8,7 +8,7 @@ import numpy as np
 from sbi_da.alignment.population import PopulationFit, population_em, population_of_sample, weights_from_labels
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
-from sbi_da.labels import labels_of
+from sbi_da.labels import all_known, labels_of
 from sbi_da.records import Records
 from sbi_da.records.channels import numbers
 from sbi_da.records.columns import open_source
@@ -38,7 +38,7 @@ def population_of_labels(
     """
     z = parameter_scores(base, simulator, labelled, theta)
     z = z[np.isfinite(z).all((1, 2))]
-    if not all(k in (labels := labels_of(base, labelled)) and not labels[k][1].any() for k in base.parameter_names):
+    if not all_known(base, labels_of(base, labelled)):
         return _trusted(population_em(z), "labels", "give more labelled objects")
     found = weights_from_labels(np.zeros((2, z.shape[-1])), z[:, 0])
     reason = found.reason if "labels" in found.reason else ""
