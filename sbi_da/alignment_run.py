@@ -16,12 +16,15 @@ from sbi_da.alignment.population import PopulationFit
 from sbi_da.alignment.registry import PAIR_TERMS
 from sbi_da.alignment_config import AlignmentConfig
 from sbi_da.config import Config, TrainingConfig
+from sbi_da.corrected import CorrectedSimulator
 from sbi_da.domain_figures import context_figure, domain_figures
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.fitting import fit
 from sbi_da.labels import label_log_score, label_noise
-from sbi_da.lessons import TWINS, Lesson, learn_from_labels, learn_without_labels
+from sbi_da.learned_shift import LearnedShift
+from sbi_da.lessons import TWINS, Lesson, ask_again, learn_from_labels, learn_without_labels
+from sbi_da.plots import shift_figure
 from sbi_da.posteriors.recalibration import Recalibration, fit_recalibration, gain_of_recalibration
 from sbi_da.real_population import population_of_posteriors, population_of_table
 from sbi_da.records import Records
@@ -30,7 +33,7 @@ from sbi_da.sources import Examples, ReweightedSource, SimulatorSource, Source
 
 __all__ = ["OUTPUTS", "Aligned", "align"]
 
-OUTPUTS = ("estimator", "alignment.json", "contexts.png", "logs")
+OUTPUTS = ("estimator", "alignment.json", "contexts.png", "correction.png", "logs")
 """What a run writes."""
 JUDGES = 40
 """Held-out labelled objects, at least, that judge alone: where the share held out is less, halves learn and judge in turn."""
@@ -102,14 +105,18 @@ def align(
     else:
         candidate, verdict, recalibration = _judged(task, labelled, out)
         lesson = learn_from_labels(base, simulator, labelled, config, seed)
+        if lesson.open:
+            lesson = ask_again(lesson, base, simulator, labelled, candidate, seed)
         candidate = _train(replace(task, seed=seed + 1), candidate, lesson, max(1, config.epochs // 2))
         candidate.recalibration = recalibration
     if not verdict.kept:
         warnings.warn(f"alignment is not used: {verdict.reason}", stacklevel=2)
     chosen = candidate if verdict.kept else copy.deepcopy(base)
+    shift = LearnedShift.of(lesson.simulator, base.layout) if isinstance(lesson.simulator, CorrectedSimulator) else None
     chosen.metadata["alignment"] = {
         "config": config.model_dump(mode="json"), "verdict": verdict.to_dict(), "seconds": time.perf_counter() - started,
         "labelled": 0 if labelled is None else len(labelled), "unlabelled": 0 if real is None else len(real), "seed": seed,
+        "correction": shift and shift.to_dict(),
     }
     if out is not None:
         folder = Path(out)
@@ -117,7 +124,8 @@ def align(
         partial = folder / "alignment.partial"
         partial.write_text(json.dumps(chosen.metadata["alignment"], indent=1))
         partial.replace(folder / "alignment.json")
-        _picture(task, lesson, candidate, labelled if real is None else real, folder)
+        _contexts(task, lesson, candidate, labelled if real is None else real, folder / "contexts.png")
+        _correction(shift, folder / "correction.png")
     return Aligned(chosen, candidate, verdict)
 
 
@@ -207,8 +215,7 @@ def _judged(task: _Task, labelled: Records, out: str | Path | None) -> tuple[Est
     noise: list[torch.Tensor | None] = []
     for taught, judging in parts:
         judges = labelled.isel(judging)
-        lesson = learn_from_labels(task.base, task.simulator, labelled.isel(taught), task.config, seed)
-        candidate = _train(task, None, lesson, task.config.epochs, None if none else out)
+        candidate = _taught(task, labelled.isel(taught), None if none else out)
         none.append(label_log_score(task.base, judges))
         aligned.append(label_log_score(candidate, judges))
         noise.append(label_noise(candidate, judges) if task.config.recalibrate else None)
@@ -220,6 +227,16 @@ def _judged(task: _Task, labelled: Records, out: str | Path | None) -> tuple[Est
     if recalibration is not None:
         verdict.figures["recalibration"] = {"inflation": recalibration.inflation, "gain": float(np.mean(gain))}
     return candidate, verdict, recalibration
+
+
+def _taught(task: _Task, labelled: Records, out: str | Path | None) -> Estimator:
+    """What labelled objects teach a copy of the estimator; where they leave parameters open, it then fills these in and another learns."""
+    lesson = learn_from_labels(task.base, task.simulator, labelled, task.config, task.seed)
+    candidate = _train(task, None, lesson, task.config.epochs, out)
+    if lesson.open:
+        lesson = ask_again(lesson, task.base, task.simulator, labelled, candidate, task.seed)
+        candidate = _train(task, None, lesson, task.config.epochs)
+    return candidate
 
 
 def _recalibration(noise: torch.Tensor) -> tuple[Recalibration | None, np.ndarray]:
@@ -234,16 +251,22 @@ def _recalibration(noise: torch.Tensor) -> tuple[Recalibration | None, np.ndarra
     return fit_recalibration(noise[used]), gain
 
 
-def _picture(task: _Task, lesson: Lesson, candidate: Estimator, real: Records | None, folder: Path) -> None:
+def _contexts(task: _Task, lesson: Lesson, candidate: Estimator, real: Records | None, path: Path) -> None:
     """Contexts of simulated and real objects before and after, where there are enough of these to show."""
-    (folder / "contexts.png").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
     if real is None or len(real) < FEWEST:
         return
     rows = np.sort(np.random.default_rng(task.seed).permutation(len(real))[:COMPARED])
     before, after = (task.from_prior(simulator).scalars for simulator in (task.simulator, lesson.simulator))
     scalars = task.base.layout.read(real.isel(rows))
-    figure = context_figure(task.base, candidate, before, after, scalars, task.config.correction)
-    figure.savefig(folder / "contexts.png", dpi=150)
+    context_figure(task.base, candidate, before, after, scalars, task.config.correction).savefig(path, dpi=150)
+
+
+def _correction(shift: LearnedShift | None, path: Path) -> None:
+    """What was learned of the simulator, channel by channel."""
+    path.unlink(missing_ok=True)
+    if shift is not None:
+        shift_figure(shift.channels, shift.units, shift.shift, shift.unknown, shift.scatter).savefig(path, dpi=150)
 
 
 def _share(labelled: Records, share: float, seed: int) -> np.ndarray:

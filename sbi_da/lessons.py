@@ -1,6 +1,6 @@
 """What real objects teach an estimator: a corrected simulator, pairs with simulated twins, a population."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from sbi_da.alignment_config import AlignmentConfig
 from sbi_da.corrected import Explained, correct
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
-from sbi_da.labels import draw_parameters, labels_of
+from sbi_da.labels import LabelledDraws, draw_parameters, labels_of
 from sbi_da.layout import Scalars
 from sbi_da.real_population import parameter_scores, population_of_labels
 from sbi_da.records import ABSENT, Records
@@ -20,7 +20,7 @@ from sbi_da.simulation import simulate
 from sbi_da.simulators import Simulator
 from sbi_da.sources import PopulationWeights
 
-__all__ = ["TWINS", "Lesson", "learn_from_labels", "learn_without_labels"]
+__all__ = ["TWINS", "Lesson", "ask_again", "learn_from_labels", "learn_without_labels"]
 
 UNLABELLED = 500
 """Unlabelled objects a correction is learned from."""
@@ -42,11 +42,13 @@ class Lesson:
         simulator: to train on: corrected, or as it was.
         paired: labelled objects with their twins.
         population: of the labelled objects.
+        open: whether the pairs hold parameters that labels did not fix and a posterior filled in.
     """
 
     simulator: Simulator
     paired: Paired | None = None
     population: PopulationFit | None = None
+    open: bool = False
 
     def term_weights(self) -> PopulationWeights | None:
         """Weights of simulated objects in distribution terms; all zero, which switches the terms off, where they are not to be trusted."""
@@ -90,13 +92,9 @@ def learn_from_labels(base: Estimator, simulator: Simulator, labelled: Records, 
         return Lesson(simulator)
     if len(labelled) > LARGEST and not config.needs_pairs:
         labelled = labelled.isel(np.sort(np.random.default_rng(seed).permutation(len(labelled))[:LARGEST]))
-    draws, nuisances = (int(np.clip(total // len(labelled), *each)) for total, each in ((ALL_DRAWS, DRAWS), (ALL_NUISANCES, NUISANCES)))
-    drawn = draw_parameters(base, simulator, labelled, draws, seed)
-    used = np.flatnonzero(drawn.used)
-    if len(used) < 5:
-        reached = f"{len(used)} of {len(labelled)} labelled objects to learn from have labels the simulator can reach"
-        raise SbiDaError(f"only {reached}: at least 5 are needed; give more objects, or their labels larger errors")
-    some, theta = labelled.isel(used), {k: v[used] for k, v in drawn.theta.items()}
+    nuisances = int(np.clip(ALL_NUISANCES // len(labelled), *NUISANCES))
+    drawn, some = _explained_by(base, simulator, labelled, seed)
+    theta = drawn.theta
     corrected, paired, population = simulator, None, None
     if config.correction:
         names = list(dict.fromkeys([*labels_of(base, some), *base.parameter_names]))
@@ -107,7 +105,35 @@ def learn_from_labels(base: Estimator, simulator: Simulator, labelled: Records, 
         paired = _paired(base, corrected, some, theta, seed)
     if config.population == "labels":
         population = population_of_labels(base, simulator, some, theta)
-    return Lesson(corrected, paired, population)
+    return Lesson(corrected, paired, population, drawn.posterior and paired is not None)
+
+
+def ask_again(lesson: Lesson, base: Estimator, simulator: Simulator, labelled: Records, asked: Estimator, seed: int = 0) -> Lesson:
+    """The lesson, with what labels leave open in its pairs drawn from an estimator that has learned: a step of EM.
+
+    The base's posteriors are wrong in the way that is to be mended, and hold draws back from labels with errors.
+
+    Args:
+        lesson: learned with the base.
+        base: the estimator to align.
+        simulator: what it was trained on.
+        labelled: as the lesson was learned from.
+        asked: the estimator whose posteriors fill in.
+        seed: of all draws.
+    """
+    drawn, some = _explained_by(asked, simulator, labelled, seed)
+    return replace(lesson, paired=_paired(base, lesson.simulator, some, drawn.theta, seed))
+
+
+def _explained_by(estimator: Estimator, simulator: Simulator, labelled: Records, seed: int) -> tuple[LabelledDraws, Records]:
+    """Draws of the parameters of those objects whose labels can be reached, and these objects."""
+    draws = int(np.clip(ALL_DRAWS // len(labelled), *DRAWS))
+    drawn = draw_parameters(estimator, simulator, labelled, draws, seed)
+    used = np.flatnonzero(drawn.used)
+    if len(used) < 5:
+        reached = f"{len(used)} of {len(labelled)} labelled objects to learn from have labels the simulator can reach"
+        raise SbiDaError(f"only {reached}: at least 5 are needed; give more objects, or their labels larger errors")
+    return replace(drawn, theta={k: v[used] for k, v in drawn.theta.items()}, used=drawn.used[used]), labelled.isel(used)
 
 
 def learn_without_labels(base: Estimator, simulator: Simulator, real: Records, seed: int = 0) -> tuple[Lesson, Verdict]:

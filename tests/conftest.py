@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from sbi_da.config import Config
+from sbi_da.config import Config, TrainingConfig
 from sbi_da.estimator import Estimator
+from sbi_da.fitting import fit
 from sbi_da.runs import build, train
 from sbi_da.simulation import simulate
+from sbi_da.sources import SimulatorSource
+from sbi_da.training import StreamModule, TrainingModule
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -42,6 +45,36 @@ def toy_run(toy_config, tmp_path_factory):
     run = tmp_path_factory.mktemp("toy") / "run"
     train(toy_config, run, progress=False)
     return run
+
+
+@pytest.fixture(scope="session")
+def base():
+    config = Config.model_validate({
+        "simulator": {"name": "linear_gaussian"}, "parameters": ["theta_1", "theta_2", "theta_3"],
+        "missing": {"kind": "uniform", "channels": 0.0},
+        "network": {"width": 8, "layers": 1, "heads": 2, "summary": 16, "blocks": 1, "context": 16, "transforms": 2, "bins": 4,
+                    "hidden": [16]},
+    })
+    return build(config)[2].eval()
+
+
+@pytest.fixture(scope="session")
+def calibrated():
+    """A stand-in for training: an estimator of the toy whose posterior is learned in a few seconds."""
+    config = Config.model_validate({
+        "simulator": {"name": "linear_gaussian"}, "parameters": ["theta_1", "theta_2", "theta_3"],
+        "network": {"width": 8, "layers": 1, "heads": 2, "summary": 48, "blocks": 1, "context": 24, "transforms": 1, "bins": 4,
+                    "hidden": [32]},
+    })
+    simulator, surveys, estimator = build(config)
+    settings = TrainingConfig(epochs=4, steps_per_epoch=60, batch=256, learning_rate=5e-3, warmup=20, validation=64)
+    source = SimulatorSource(simulator, surveys, estimator.prior)
+    scalars = source.examples(1000, 9).scalars
+    estimator.encoder.fit(
+        torch.from_numpy(scalars.value).float(), torch.from_numpy(scalars.error).float(), torch.from_numpy(scalars.state)
+    )
+    fit(TrainingModule(estimator, settings, False), StreamModule(source, source, settings), settings)
+    return estimator.eval()
 
 
 @pytest.fixture()

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from shifted_toy import real_objects
 
 from sbi_da import alignment_run
 from sbi_da.aligning import AlignmentModule, ThreeStreams
@@ -14,61 +15,16 @@ from sbi_da.alignment_run import align
 from sbi_da.config import Config, TrainingConfig
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
-from sbi_da.fitting import fit
-from sbi_da.labels import draw_parameters, label_log_score, label_noise, labels_of
-from sbi_da.layout import Layout
-from sbi_da.lessons import Lesson, learn_from_labels
+from sbi_da.labels import label_log_score, label_noise
+from sbi_da.lessons import Lesson
 from sbi_da.proposal import Proposal
-from sbi_da.real_population import population_of_posteriors, population_of_table
-from sbi_da.records import Measurements, Records
-from sbi_da.records.tables import write_table
+from sbi_da.records import Records
 from sbi_da.runs import build
 from sbi_da.simulation import simulate
 from sbi_da.simulators import get_simulator
 from sbi_da.sources import SimulatorSource
-from sbi_da.training import StreamModule, TrainingModule
 
 TINY = {"epochs": 1, "steps_per_epoch": 3, "batch": 32}
-
-
-@pytest.fixture(scope="module")
-def base():
-    config = Config.model_validate({
-        "simulator": {"name": "linear_gaussian"}, "parameters": ["theta_1", "theta_2", "theta_3"],
-        "missing": {"kind": "uniform", "channels": 0.0},
-        "network": {"width": 8, "layers": 1, "heads": 2, "summary": 16, "blocks": 1, "context": 16, "transforms": 2, "bins": 4,
-                    "hidden": [16]},
-    })
-    return build(config)[2].eval()
-
-
-@pytest.fixture(scope="module")
-def calibrated():
-    """A stand-in for training: an estimator of the toy whose posterior is learned in a few seconds."""
-    config = Config.model_validate({
-        "simulator": {"name": "linear_gaussian"}, "parameters": ["theta_1", "theta_2", "theta_3"],
-        "network": {"width": 8, "layers": 1, "heads": 2, "summary": 48, "blocks": 1, "context": 24, "transforms": 1, "bins": 4,
-                    "hidden": [32]},
-    })
-    simulator, surveys, estimator = build(config)
-    settings = TrainingConfig(epochs=4, steps_per_epoch=60, batch=256, learning_rate=5e-3, warmup=20, validation=64)
-    source = SimulatorSource(simulator, surveys, estimator.prior)
-    scalars = source.examples(1000, 9).scalars
-    estimator.encoder.fit(
-        torch.from_numpy(scalars.value).float(), torch.from_numpy(scalars.error).float(), torch.from_numpy(scalars.state)
-    )
-    fit(TrainingModule(estimator, settings, False), StreamModule(source, source, settings), settings)
-    return estimator.eval()
-
-
-def real_objects(n, seed, shift=0.8):
-    simulator = get_simulator("linear_gaussian")
-    records = simulate(simulator, simulator.surveys(), n, seed)
-    seen = {}
-    for name in records.surveys:
-        m = records.survey(name)
-        seen[name] = Measurements(m.channels, m.units, m.value + shift, m.error, m.state)
-    return Records.build(seen, parameters=records.parameters, attrs={"domain": "real"})
 
 
 @pytest.mark.filterwarnings("ignore:alignment is not used")
@@ -240,33 +196,6 @@ def test_terms_see_the_prior_not_the_proposal(base):
     assert mean(lambda z: np.exp(-0.5 * (z[:, 0] - 1) ** 2 + 0.5 * z[:, 0] ** 2))[0] == pytest.approx(1.0, abs=0.15)
 
 
-def test_twins_and_taught_parameters_follow_the_labels(base):
-    simulator = get_simulator("linear_gaussian")
-    real = real_objects(40, 1)
-    known = real.parameters
-    exact = Records.build({n: real.survey(n) for n in real.surveys}, parameters={k: known[k] for k in simulator.prior.names},
-                          attrs={"domain": "real"})
-    config = AlignmentConfig(correction=False, pairs=[PairSpec(kind="pair")])
-    paired = learn_from_labels(base, simulator, exact, config).paired
-    z = base.prior.to_normal({k: known[k] for k in base.parameter_names})
-    assert np.allclose(paired.z, z[:, None]) and len(paired.twin) == 40 * paired.twins
-    noisy = exact.with_parameters({"theta_1_error": np.full(40, 0.3)})
-    found = learn_from_labels(base, simulator, noisy, config).paired.z
-    index = base.parameter_names.index("theta_1")
-    spread = found[:, :, index].std(1)
-    assert 0.1 < np.median(spread) < 0.4, "errors of labels are passed on"
-
-
-def test_exact_labels_of_some_parameters_are_met(calibrated):
-    real = real_objects(40, 1, shift=0.0)
-    known = {k: real.parameters[k] for k in ("theta_1", "theta_2")}
-    some = Records.build({n: real.survey(n) for n in real.surveys}, parameters=known, attrs={"domain": "real"})
-    drawn = draw_parameters(calibrated, get_simulator("linear_gaussian"), some, draws=8)
-    assert drawn.used.mean() > 0.8
-    assert np.array_equal(drawn.theta["theta_1"][:, 3], known["theta_1"])
-    assert (drawn.theta["theta_3"][drawn.used].std(1) > 0).mean() > 0.9
-
-
 def test_without_labels_an_offset_is_seen_and_a_shifted_population_is_not(calibrated):
     config = AlignmentConfig(**TINY)
     simulator = get_simulator("linear_gaussian")
@@ -306,22 +235,6 @@ def test_terms_without_labels_are_judged_by_alarms(calibrated):
     assert told.figures["contraction"][0] != told.figures["contraction"][1]
 
 
-def test_a_population_comes_from_posteriors_or_a_catalogue(calibrated, tmp_path):
-    simulator = get_simulator("linear_gaussian")
-    rng = np.random.default_rng(0)
-    moved = {k: 0.5 * rng.standard_normal(600) + 0.7 for k in simulator.prior.names}
-    real = simulate(simulator, simulator.surveys(), 600, 3, theta=moved)
-    found = population_of_posteriors(calibrated, real).population
-    assert found.means[0] == pytest.approx(0.7, abs=0.25)
-    path = write_table(tmp_path / "catalogue.parquet", {**moved, "other": np.zeros(600)})
-    found = population_of_table(calibrated, path).population
-    assert found.fractions @ found.means == pytest.approx([0.7] * 3, abs=0.1)
-    with pytest.raises(SbiDaError, match="has no column theta_3"):
-        population_of_table(calibrated, write_table(tmp_path / "short.parquet", {k: moved[k] for k in ("theta_1", "theta_2")}))
-    with pytest.raises(SbiDaError, match="at least 100"):
-        population_of_table(calibrated, write_table(tmp_path / "few.parquet", {k: v[:9] for k, v in moved.items()}))
-
-
 def test_what_is_missing_is_said(base):
     with pytest.raises(SbiDaError, match="needs labelled real objects"):
         align(base, None)
@@ -329,9 +242,6 @@ def test_what_is_missing_is_said(base):
         align(base, real_objects(30, 0), config=AlignmentConfig(terms=[TermSpec(kind="energy")]))
     with pytest.raises(SbiDaError, match="only 9 labelled objects: at least 10"):
         align(base, real_objects(9, 0))
-    bare = Records.build({"modality_a": real_objects(5, 0).survey("modality_a")})
-    with pytest.raises(SbiDaError, match="carry none of"):
-        labels_of(base, bare)
     with pytest.raises(SbiDaError, match="needs labelled real objects"):
         align(base, None, real_objects(30, 0), AlignmentConfig(terms=[TermSpec(kind="keypoints")]))
     with pytest.raises(ValueError, match="joint"):
@@ -347,28 +257,3 @@ def test_what_is_missing_is_said(base):
     simulator = get_simulator("linear_gaussian")
     with pytest.raises(SbiDaError, match="marked as simulated"):
         align(base, simulate(simulator, simulator.surveys(), 30, 0))
-
-
-def test_labels_with_errors_are_met_by_the_draws(base):
-    real = real_objects(40, 1)
-    held = real.parameters
-    known = {"theta_1": held["theta_1"], "theta_1_error": np.full(40, 0.05)}
-    some = Records.build({n: real.survey(n) for n in real.surveys}, parameters=known, attrs={"domain": "real"})
-    drawn = draw_parameters(base, get_simulator("linear_gaussian"), some, draws=4)
-    miss = np.abs(drawn.theta["theta_1"] - held["theta_1"][:, None])[drawn.used]
-    assert drawn.used.mean() > 0.9 and np.median(miss) < 0.1
-
-
-def test_derived_labels_are_met_from_the_prior():
-    config = Config.model_validate({
-        "simulator": {"name": "stars"}, "surveys": ["gaia"], "parameters": ["feh", "distance", "av", "teff", "logg"],
-        "network": {"width": 8, "layers": 1, "heads": 2, "summary": 8, "blocks": 0, "context": 8, "transforms": 1, "hidden": [8]},
-    })
-    simulator, surveys, estimator = build(config)
-    records = simulate(simulator, surveys, 30, 3)
-    drawn = draw_parameters(estimator, simulator, records, draws=2)
-    found = simulator.derive({k: v[:, 0] for k, v in drawn.theta.items()})
-    assert drawn.used.mean() > 0.6
-    assert np.abs(found["teff"] / records.parameters["teff"] - 1)[drawn.used].max() < 0.02
-    assert np.array_equal(drawn.theta["av"][:, 0], records.parameters["av"]) or drawn.theta["av"].shape == (30, 2)
-    assert Layout(tuple(surveys)).channels
