@@ -22,8 +22,8 @@ from sbi_da.sources import PopulationWeights
 
 __all__ = ["TWINS", "Lesson", "ask_again", "learn_from_labels", "learn_without_labels"]
 
-UNLABELLED = 500
-"""Unlabelled objects a correction is learned from."""
+UNLABELLED, EVERY = 1000, 3
+"""Unlabelled objects, at most, of a correction: it is judged by every third and learned from the others."""
 DRAWS, NUISANCES = (16, 32), (64, 256)
 """Draws of a labelled object's parameters, and skies that may explain it: fewest and most."""
 ALL_DRAWS, ALL_NUISANCES = 6400, 51_200
@@ -145,7 +145,7 @@ def learn_without_labels(base: Estimator, simulator: Simulator, real: Records, s
     some = real.isel(np.sort(rows))
     drawn = draw_parameters(base, simulator, some, 8, seed, labels={})
     used = np.flatnonzero(drawn.used)
-    held = used[::5]
+    held = used[::EVERY]
     taught = np.setdiff1d(used, held)
 
     def explained(which: np.ndarray) -> Explained:

@@ -14,7 +14,7 @@ __all__ = ["shift_figure"]
 def shift_figure(
     names: Sequence[str], units: Sequence[str], shift: np.ndarray, unknown: np.ndarray, scatter: np.ndarray, seed: int = 0
 ) -> Figure:
-    """Shift of each channel at the objects it was learned from, a panel for every unit.
+    """Shift of each channel at the objects it was learned from, a panel for every unit; triangles lie beyond its axis.
 
     Args:
         names: of the channels.
@@ -32,7 +32,7 @@ def shift_figure(
         raise SbiDaError(f"shift_figure: {count} channels need shift and unknown of shape (object, {count}), units and scatter of {count}")
     kinds = list(dict.fromkeys(units))
     widths = [1 + sum(unit == kind for unit in units) for kind in kinds]
-    fig = Figure(figsize=(1.5 + 0.42 * sum(widths), 3.4), layout="constrained")
+    fig = Figure(figsize=(max(6.0, 1.5 + 0.42 * sum(widths)), 3.4), layout="constrained")
     panels = fig.subplots(1, len(kinds), width_ratios=widths, squeeze=False)[0]
     rng = np.random.default_rng(seed)
     for ax, kind in zip(panels, kinds, strict=True):
@@ -41,10 +41,14 @@ def shift_figure(
         middle = np.median(shift[:, own], axis=0)
         ax.axhline(0, color=INK, lw=0.8, ls=":")
         ax.bar(place, 2 * scatter[own], bottom=middle - scatter[own], width=0.75, color=COLOURS[4], alpha=0.25, label="scatter it lacks")
-        jitter = rng.uniform(-0.22, 0.22, shift[:, own].shape)
-        ax.plot((place + jitter).ravel(), shift[:, own].ravel(), ".", ms=2.5, alpha=0.45, color=COLOURS[0], label="shift, each object")
         bar = np.median(unknown[:, own], axis=0)
-        ax.errorbar(place, middle, bar, fmt="o", ms=4, color=INK, lw=1.4, label="median, typical uncertainty")
+        reach = 1.2 * max(np.abs(np.percentile(shift[:, own], [3, 97])).max(), (np.abs(middle) + bar + scatter[own]).max(), 1e-6)
+        x, y = place + rng.uniform(-0.22, 0.22, shift[:, own].shape), shift[:, own]
+        for mark, some in ((".", np.abs(y) <= reach), ("^", y > reach), ("v", y < -reach)):
+            label = "shift, each object" if mark == "." else None
+            ax.plot(x[some], y[some].clip(-reach, reach), mark, ms=2.5, alpha=0.45, color=COLOURS[0], label=label)
+        ax.errorbar(place, middle, bar, fmt="o", ms=4, color=INK, lw=1.4, capsize=3, label="median, typical uncertainty")
+        ax.set_ylim(-1.06 * reach, 1.06 * reach)
         ax.set_xticks(place, [names[k] for k in own], rotation=90)
         ax.set_xlim(-0.7, len(own) - 0.3)
         style_axes(ax, ylabel=f"real − simulated [{kind}]" if kind else "real − simulated")
