@@ -22,8 +22,8 @@ from sbi_da.sources import PopulationWeights
 
 __all__ = ["TWINS", "Lesson", "ask_again", "learn_from_labels", "learn_without_labels"]
 
-UNLABELLED, EVERY = 1000, 3
-"""Unlabelled objects, at most, of a correction: it is judged by every third and learned from the others."""
+UNLABELLED, EVERY = 1000, 4
+"""Unlabelled objects, at most, that a correction is learned from; one that leaves out every fourth is judged by these."""
 DRAWS, NUISANCES = (16, 32), (64, 256)
 """Draws of a labelled object's parameters, and skies that may explain it: fewest and most."""
 ALL_DRAWS, ALL_NUISANCES = 6400, 51_200
@@ -139,7 +139,8 @@ def _explained_by(estimator: Estimator, simulator: Simulator, labelled: Records,
 def learn_without_labels(base: Estimator, simulator: Simulator, real: Records, seed: int = 0) -> tuple[Lesson, Verdict]:
     """Correct the simulator by what its own posteriors leave unexplained of real objects, and see whether that is visible.
 
-    The draws' own likelihood is not divided out here: without labels that would let a correction explain a shifted population.
+    The draws' own likelihood is not divided out here: without labels that would let a correction explain a shifted population. What is
+    judged has not seen its judges; the lesson has learned from all.
     """
     rows = np.random.default_rng(seed).permutation(len(real))[:UNLABELLED]
     some = real.isel(np.sort(rows))
@@ -153,10 +154,12 @@ def learn_without_labels(base: Estimator, simulator: Simulator, real: Records, s
         scalars = base.layout.read(some.isel(which))
         return Explained.of(simulator, base.layout, scalars, theta, base.parameter_names, 64, seed)
 
-    found = correct(simulator, base.layout, explained(taught), folds=0, sampled=True, seed=seed)
+    judged, found = (
+        correct(simulator, base.layout, explained(which), folds=0, sampled=True, seed=seed) for which in (taught, used)
+    )
     judges = explained(held)
-    without = found.discrepancy.without_shift()
-    return Lesson(found), judge_by_explanation(judges.score(without), judges.score(found.discrepancy))
+    without = judged.discrepancy.without_shift()
+    return Lesson(found), judge_by_explanation(judges.score(without), judges.score(judged.discrepancy))
 
 
 def _paired(base: Estimator, simulator: Simulator, some: Records, theta: dict[str, np.ndarray], seed: int) -> Paired:
