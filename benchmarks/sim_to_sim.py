@@ -47,6 +47,10 @@ ARMS: dict[str, AlignmentConfig] = {
     "pairs": AlignmentConfig(**ADAPTER, pairs=[PAIR]),
     **{f"{kind}_unlabelled": AlignmentConfig(**ADAPTER, terms=[TermSpec(kind=kind, on="both", weight=FULL)])
        for kind in ("sinkhorn", "energy", "mmd", "laplacian_mmd", "coral", "transport", "dann")},
+    "unbalanced_unlabelled": AlignmentConfig(
+        **ADAPTER, terms=[TermSpec(kind="transport", on="both", weight=FULL, options={"plan": "unbalanced"})]
+    ),
+    "pairs_sinkhorn": AlignmentConfig(**ADAPTER, pairs=[PAIR], terms=[TermSpec(kind="sinkhorn", on="both", weight=FULL)]),
     "keypoints": AlignmentConfig(**ADAPTER, pairs=[PAIR], terms=[TermSpec(kind="keypoints", weight=FULL)]),
 }
 SURVEYS = ("gaia", "twomass", "wise", "panstarrs")
