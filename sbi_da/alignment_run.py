@@ -4,6 +4,7 @@ import copy
 import json
 import time
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sbi_da.alignment.gate import FEWEST, Verdict, judge_by_labels, judge_withou
 from sbi_da.alignment.population import PopulationFit
 from sbi_da.alignment.registry import PAIR_TERMS
 from sbi_da.alignment_config import AlignmentConfig
+from sbi_da.atomic import whole_folder
 from sbi_da.config import Config, TrainingConfig
 from sbi_da.corrected import CorrectedSimulator
 from sbi_da.domain_figures import context_figure, domain_figures
@@ -77,14 +79,14 @@ def align(
             by; once judged, it learns from them too.
         real: unlabelled real objects, for distribution terms.
         config: what to do; by default the simulator is corrected.
-        out: folder of the run; None: nothing is written.
+        out: folder of the run, which appears when all is done; None: nothing is written.
         seed: of splits, draws and training.
         threads: torch threads; None leaves torch's own choice.
         progress: show a progress bar.
         simulator: what the estimator was trained on; by default the one it names.
 
     Raises:
-        SbiDaError: what is asked for needs objects that were not given, or too few of them can be used.
+        SbiDaError: what is asked for needs objects that were not given, or too few of them can be used, or ``out`` is something else.
     """
     config = config or AlignmentConfig()
     experiment = Config.model_validate(base.metadata["config"])
@@ -93,39 +95,22 @@ def align(
     if threads:
         torch.set_num_threads(threads)
     started = time.perf_counter()
-    task = _Task(base, simulator, experiment, config, real, _population(base, real, config, seed), seed, progress)
-    if labelled is None:
-        lesson, verdict = Lesson(simulator), Verdict(True, False, "")
-        if config.correction and real is not None:
-            lesson, verdict = learn_without_labels(base, simulator, real, seed)
-        candidate = _train(task, None, lesson, config.epochs, out)
-        if verdict.kept and (config.terms or not config.correction):  # what a visible shift does not answer for
-            alarms = _judged_without_labels(task, candidate)
-            verdict = verdict if verdict.reason and alarms.kept else alarms
-    else:
-        candidate, verdict, recalibration = _judged(task, labelled, out)
-        lesson = learn_from_labels(base, simulator, labelled, config, seed)
-        if lesson.open:
-            lesson = ask_again(lesson, base, simulator, labelled, candidate, seed)
-        candidate = _train(replace(task, seed=seed + 1), candidate, lesson, max(1, config.epochs // 2))
-        candidate.recalibration = recalibration
+    with nullcontext() if out is None else whole_folder(out, OUTPUTS) as folder:
+        task = _Task(base, simulator, experiment, config, real, _population(base, real, config, seed), seed, progress)
+        lesson, candidate, verdict = _from_labels(task, labelled, folder) if labelled is not None else _without_labels(task, folder)
+        chosen = candidate if verdict.kept else copy.deepcopy(base)
+        shift = LearnedShift.of(lesson.simulator, base.layout) if isinstance(lesson.simulator, CorrectedSimulator) else None
+        chosen.metadata["alignment"] = {
+            "config": config.model_dump(mode="json"), "verdict": verdict.to_dict(), "seconds": time.perf_counter() - started,
+            "labelled": 0 if labelled is None else len(labelled), "unlabelled": 0 if real is None else len(real), "seed": seed,
+            "correction": shift and shift.to_dict(),
+        }
+        if folder is not None:
+            chosen.save(folder / "estimator")
+            (folder / "alignment.json").write_text(json.dumps(chosen.metadata["alignment"], indent=1))
+            _pictures(task, lesson, candidate, shift, labelled if real is None else real, folder)
     if not verdict.kept:
         warnings.warn(f"alignment is not used: {verdict.reason}", stacklevel=2)
-    chosen = candidate if verdict.kept else copy.deepcopy(base)
-    shift = LearnedShift.of(lesson.simulator, base.layout) if isinstance(lesson.simulator, CorrectedSimulator) else None
-    chosen.metadata["alignment"] = {
-        "config": config.model_dump(mode="json"), "verdict": verdict.to_dict(), "seconds": time.perf_counter() - started,
-        "labelled": 0 if labelled is None else len(labelled), "unlabelled": 0 if real is None else len(real), "seed": seed,
-        "correction": shift and shift.to_dict(),
-    }
-    if out is not None:
-        folder = Path(out)
-        chosen.save(folder / "estimator")
-        partial = folder / "alignment.partial"
-        partial.write_text(json.dumps(chosen.metadata["alignment"], indent=1))
-        partial.replace(folder / "alignment.json")
-        _contexts(task, lesson, candidate, labelled if real is None else real, folder / "contexts.png")
-        _correction(shift, folder / "correction.png")
     return Aligned(chosen, candidate, verdict)
 
 
@@ -186,6 +171,29 @@ def _population(base: Estimator, real: Records | None, config: AlignmentConfig, 
     return population_of_posteriors(base, real, seed)
 
 
+def _from_labels(task: _Task, labelled: Records, folder: Path | None) -> tuple[Lesson, Estimator, Verdict]:
+    """Judged by labels held out, then learned from all."""
+    candidate, verdict, recalibration = _judged(task, labelled, folder)
+    lesson = learn_from_labels(task.base, task.simulator, labelled, task.config, task.seed)
+    if lesson.open:
+        lesson = ask_again(lesson, task.base, task.simulator, labelled, candidate, task.seed)
+    candidate = _train(replace(task, seed=task.seed + 1), candidate, lesson, max(1, task.config.epochs // 2))
+    candidate.recalibration = recalibration
+    return lesson, candidate, verdict
+
+
+def _without_labels(task: _Task, folder: Path | None) -> tuple[Lesson, Estimator, Verdict]:
+    """Judged by how visible the correction is, and where there are terms by alarms."""
+    config, lesson, verdict = task.config, Lesson(task.simulator), Verdict(True, False, "")
+    if config.correction and task.real is not None:
+        lesson, verdict = learn_without_labels(task.base, task.simulator, task.real, task.seed)
+    candidate = _train(task, None, lesson, config.epochs, folder)
+    if verdict.kept and (config.terms or not config.correction):  # what a visible shift does not answer for
+        alarms = _judged_without_labels(task, candidate)
+        verdict = verdict if verdict.reason and alarms.kept else alarms
+    return lesson, candidate, verdict
+
+
 def _judged_without_labels(task: _Task, candidate: Estimator) -> Verdict:
     """By alarms, on simulated objects and unlabelled ones."""
     if task.real is None:
@@ -198,7 +206,7 @@ def _judged_without_labels(task: _Task, candidate: Estimator) -> Verdict:
     return judge_without_labels((before.nll, after.nll), (before.contraction, after.contraction), auc)
 
 
-def _judged(task: _Task, labelled: Records, out: str | Path | None) -> tuple[Estimator, Verdict, Recalibration | None]:
+def _judged(task: _Task, labelled: Records, out: Path | None) -> tuple[Estimator, Verdict, Recalibration | None]:
     """Judge an alignment by labelled objects it has not learned from; the last estimator that was judged comes back.
 
     Where the share held out is too small to judge, each half is judged by an alignment that learned from the other.
@@ -229,7 +237,7 @@ def _judged(task: _Task, labelled: Records, out: str | Path | None) -> tuple[Est
     return candidate, verdict, recalibration
 
 
-def _taught(task: _Task, labelled: Records, out: str | Path | None) -> Estimator:
+def _taught(task: _Task, labelled: Records, out: Path | None) -> Estimator:
     """What labelled objects teach a copy of the estimator; where they leave parameters open, it then fills these in and another learns."""
     lesson = learn_from_labels(task.base, task.simulator, labelled, task.config, task.seed)
     candidate = _train(task, None, lesson, task.config.epochs, out)
@@ -251,22 +259,19 @@ def _recalibration(noise: torch.Tensor) -> tuple[Recalibration | None, np.ndarra
     return fit_recalibration(noise[used]), gain
 
 
-def _contexts(task: _Task, lesson: Lesson, candidate: Estimator, real: Records | None, path: Path) -> None:
-    """Contexts of simulated and real objects before and after, where there are enough of these to show."""
-    path.unlink(missing_ok=True)
+def _pictures(
+    task: _Task, lesson: Lesson, candidate: Estimator, shift: LearnedShift | None, real: Records | None, folder: Path
+) -> None:
+    """What was learned of the simulator, and contexts of simulated and real objects before and after where there are enough of these."""
+    if shift is not None:
+        shift_figure(shift.channels, shift.units, shift.shift, shift.unknown, shift.scatter).savefig(folder / "correction.png", dpi=150)
     if real is None or len(real) < FEWEST:
         return
     rows = np.sort(np.random.default_rng(task.seed).permutation(len(real))[:COMPARED])
     before, after = (task.from_prior(simulator).scalars for simulator in (task.simulator, lesson.simulator))
     scalars = task.base.layout.read(real.isel(rows))
-    context_figure(task.base, candidate, before, after, scalars, task.config.correction).savefig(path, dpi=150)
-
-
-def _correction(shift: LearnedShift | None, path: Path) -> None:
-    """What was learned of the simulator, channel by channel."""
-    path.unlink(missing_ok=True)
-    if shift is not None:
-        shift_figure(shift.channels, shift.units, shift.shift, shift.unknown, shift.scatter).savefig(path, dpi=150)
+    figure = context_figure(task.base, candidate, before, after, scalars, task.config.correction)
+    figure.savefig(folder / "contexts.png", dpi=150)
 
 
 def _share(labelled: Records, share: float, seed: int) -> np.ndarray:
@@ -280,7 +285,7 @@ def _share(labelled: Records, share: float, seed: int) -> np.ndarray:
     return np.isin(group, order[: last + 1])
 
 
-def _train(task: _Task, candidate: Estimator | None, lesson: Lesson, epochs: int, out: str | Path | None = None) -> Estimator:
+def _train(task: _Task, candidate: Estimator | None, lesson: Lesson, epochs: int, out: Path | None = None) -> Estimator:
     """Train a candidate on, by default a copy of the estimator that is aligned."""
     config, experiment, layout = task.config, task.experiment, task.base.layout
     if candidate is None:

@@ -83,6 +83,25 @@ def test_nothing_is_judged_by_objects_it_has_learned_from(base, monkeypatch):
     assert held_out(250) == 50
 
 
+@pytest.mark.filterwarnings("ignore:alignment is not used")
+def test_a_run_that_is_stopped_leaves_what_was_there(base, tmp_path, monkeypatch):
+    config = AlignmentConfig(**TINY, correction=False, adapter=["residual"], labelled=Weighting())
+    out = tmp_path / "run"
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(alignment_run, "_pictures", stop)
+    with pytest.raises(KeyboardInterrupt):
+        align(base, real_objects(30, 1), config=config, out=out, threads=1)
+    assert not list(tmp_path.iterdir())
+    out.mkdir()
+    (out / "thesis.txt").write_text("mine")
+    with pytest.raises(SbiDaError, match="something else"):
+        align(base, real_objects(30, 1), config=config, out=out, threads=1)
+    assert (out / "thesis.txt").read_text() == "mine"
+
+
 def test_shares_are_shares_and_break_no_group():
     real = real_objects(11, 1)
     assert alignment_run._share(real, 0.5, 0).sum() in (5, 6)
