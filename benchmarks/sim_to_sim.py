@@ -141,7 +141,7 @@ def run(seed: int, arms: list[str], pairs: list[int], surveys: list[str], folder
     for arm in arms:
         setting = ARMS[arm]
         needs = bool(setting.pairs or setting.labelled)
-        for count in [0] if arm.endswith("unlabelled") else [*([] if needs else [0]), *pairs]:
+        for count in [0] if arm.endswith("unlabelled") else pairs if needs else sorted({0, *pairs}):
             started = time.perf_counter()
             labelled = most.isel(slice(0, count)) if count else None
             with warnings.catch_warnings():

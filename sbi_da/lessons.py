@@ -9,7 +9,7 @@ from sbi_da.alignment.discrepancy import LARGEST
 from sbi_da.alignment.gate import Verdict, judge_by_explanation
 from sbi_da.alignment.population import PopulationFit
 from sbi_da.alignment_config import AlignmentConfig
-from sbi_da.corrected import Explained, correct
+from sbi_da.corrected import CorrectedSimulator, Explained, correct
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.labels import LabelledDraws, draw_parameters, labels_of
@@ -24,6 +24,8 @@ __all__ = ["TWINS", "Lesson", "ask_again", "learn_from_labels", "learn_without_l
 
 UNLABELLED, EVERY = 1000, 4
 """Unlabelled objects, at most, that a correction is learned from; one that leaves out every fourth is judged by these."""
+HIDDEN = 2.0
+"""Without labels: what a correction cannot see, as a multiple of what it sees."""
 DRAWS, NUISANCES = (16, 32), (64, 256)
 """Draws of a labelled object's parameters, and skies that may explain it: fewest and most."""
 ALL_DRAWS, ALL_NUISANCES = 6400, 51_200
@@ -140,7 +142,7 @@ def learn_without_labels(base: Estimator, simulator: Simulator, real: Records, s
     """Correct the simulator by what its own posteriors leave unexplained of real objects, and see whether that is visible.
 
     The draws' own likelihood is not divided out here: without labels that would let a correction explain a shifted population. What is
-    judged has not seen its judges; the lesson has learned from all.
+    judged has not seen its judges; the lesson has learned from all. A scatter stands for what other parameters could mimic.
     """
     rows = np.random.default_rng(seed).permutation(len(real))[:UNLABELLED]
     some = real.isel(np.sort(rows))
@@ -159,7 +161,8 @@ def learn_without_labels(base: Estimator, simulator: Simulator, real: Records, s
     )
     judges = explained(held)
     without = judged.discrepancy.without_shift()
-    return Lesson(found), judge_by_explanation(judges.score(without), judges.score(judged.discrepancy))
+    wide = CorrectedSimulator(simulator, found.discrepancy.with_hidden(HIDDEN), found.inputs, found.channels)
+    return Lesson(wide), judge_by_explanation(judges.score(without), judges.score(judged.discrepancy))
 
 
 def _paired(base: Estimator, simulator: Simulator, some: Records, theta: dict[str, np.ndarray], seed: int) -> Paired:

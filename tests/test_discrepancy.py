@@ -122,6 +122,17 @@ def test_a_corrected_simulator_sends_the_shifted_signal():
     assert (layout.read(simulate(corrected, layout.surveys, 50, 1)).state == OBSERVED).all()
 
 
+def test_a_hidden_part_is_as_large_as_what_is_seen():
+    _, value, hypotheses = problem(60, lambda x: np.full((len(x), CHANNELS), [1.0, 0.0, 0.0]))
+    found = learn(value, hypotheses)
+    wide = found.with_hidden(2.0)
+    scatter, own = wide.scatter @ wide.scatter.T, found.scatter @ found.scatter.T
+    assert np.sqrt(scatter[0, 0]) == pytest.approx(2.0, rel=0.1), "twice the shift"
+    assert scatter[1, 1] < 0.1 and np.allclose(scatter[0, 1], 4 * own[0, 1])
+    x = np.zeros((1, hypotheses.inputs.shape[2]))
+    assert np.array_equal(wide.expected(x), found.expected(x))
+
+
 def test_inputs_are_normal_ranks_within_the_prior():
     simulator = get_simulator("linear_gaussian")
     inputs = Inputs(simulator)

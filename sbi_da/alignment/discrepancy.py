@@ -82,6 +82,15 @@ class Discrepancy:
         """The scatter alone: what a shift is compared with."""
         return replace(self, processes=None)
 
+    def with_hidden(self, factor: float) -> "Discrepancy":
+        """With a scatter that stands for a part of the shift that cannot be seen.
+
+        Args:
+            factor: of the root of its covariance: that of the scatter, and in every channel the mean square of the shift where it is known.
+        """
+        seen = np.zeros((1, len(self.directions))) if self.processes is None else self.expected(self.processes.x.numpy())
+        return replace(self, scatter=factor * np.concatenate([self.scatter, np.diag(np.sqrt(np.mean(seen**2, axis=0)))], axis=1))
+
     def covariance(self, inputs: np.ndarray) -> np.ndarray:
         """Of the unknown part of the shift and of the scatter, before their inflation, shape ``(object, channel, channel)``."""
         scatter = self.scatter @ self.scatter.T
