@@ -17,7 +17,7 @@ __all__ = ["FEWEST", "Verdict", "judge_by_explanation", "judge_by_labels", "judg
 
 FEWEST = 10
 """Least number of held-out labelled objects that may judge."""
-VISIBLE = 0.05
+VISIBLE = 0.1
 """Gain [nats per object] in explaining unlabelled objects that counts as a visible shift."""
 NLL_DRIFT = 0.05
 """Rise of the simulated NLL [nats] that alarms."""
