@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["figure", "table", "write"]
+__all__ = ["figure", "table", "with_earlier", "write"]
 
 FOLDER = Path(__file__).parent / "results"
 
@@ -30,6 +30,21 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     widths = [max(len(h), *(len(r[i]) for r in cells)) for i, h in enumerate(headers)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in (headers, *cells)]
     return "\n".join(lines)
+
+
+def with_earlier(name: str, rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows, and those of the file as it is that they do not replace, each of these with the date of its run.
+
+    Args:
+        name: of the benchmark.
+        rows: new ones.
+        keys: columns that together tell rows apart.
+    """
+    path = FOLDER / f"{name}.json"
+    content = json.loads(path.read_text()) if path.exists() else {"rows": []}
+    done = {tuple(row[k] for k in keys) for row in rows}
+    left = [row for row in content["rows"] if tuple(row[k] for k in keys) not in done]
+    return [*map(dict, rows), *({"earlier": content["date"], **row} for row in left)]
 
 
 def write(

@@ -9,7 +9,6 @@ gate: ``gated`` in a row says whether its gate let it pass; if not, the arm equa
 
 import argparse
 import copy
-import json
 import time
 import warnings
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.problems import PROBLEMS, Problem
-from benchmarks.result import FOLDER, table, write
+from benchmarks.result import table, with_earlier, write
 from sbi_da.alignment_config import AlignmentConfig, PairSpec, TermSpec, Weighting
 from sbi_da.alignment_run import align
 from sbi_da.config import Config, TrainingConfig
@@ -196,13 +195,11 @@ def main() -> None:
     problems, pairs = arguments.problems.split(","), [int(n) for n in arguments.pairs.split(",")]
     seeds = list(range(arguments.instances))
     arms = arguments.arms.split(",")
-    earlier = json.loads((FOLDER / "shift_grid.json").read_text())["rows"] if arguments.keep else []
     rows: list[dict[str, Any]] = []
     for seed in seeds:
         for name in problems:
             rows += run(name, arms, pairs, seed)
-            done = {(r["problem"], r["seed"], r["arm"]) for r in rows}
-            everything = [*rows, *(r for r in earlier if (r["problem"], r["seed"], r["arm"]) not in done)]
+            everything = with_earlier("shift_grid", rows, ("problem", "seed", "arm", "pairs")) if arguments.keep else rows
             written = write("shift_grid", everything, figures_of(everything, list(PROBLEMS), pairs[0]), seeds)
     print(table(
         ["problem", "arm", "pairs", "seed", "gap [nats]", "+-", "90 % coverage"],

@@ -9,7 +9,6 @@ parameters. Aligned estimators are judged as they come out, before the gate; ``k
 """
 
 import argparse
-import json
 import tempfile
 import time
 import warnings
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.result import FOLDER, table, write
+from benchmarks.result import table, with_earlier, write
 from benchmarks.shift_grid import FULL, PAIR
 from sbi_da.alignment_config import AlignmentConfig, TermSpec
 from sbi_da.alignment_run import align
@@ -191,12 +190,10 @@ def main() -> None:
     name = "sim_to_sim" if surveys == list(SURVEYS) else f"sim_to_sim_{'_'.join(surveys)}"
     arms = list(ARMS) if arguments.arms == "all" else arguments.arms.split(",")
     pairs = [int(n) for n in arguments.pairs.split(",")]
-    earlier = json.loads((FOLDER / f"{name}.json").read_text())["rows"] if arguments.keep else []
     rows: list[dict[str, Any]] = []
     for seed in range(arguments.seeds):
         rows += run(seed, arms, pairs, surveys, folder)
-        done = {(r["seed"], r["arm"], r["pairs"]) for r in rows}
-        everything = sorted([*rows, *(r for r in earlier if (r["seed"], r["arm"], r["pairs"]) not in done)], key=lambda r: r["seed"])
+        everything = with_earlier(name, rows, ("seed", "arm", "pairs")) if arguments.keep else rows
         written = write(name, everything, figures_of(everything), sorted({r["seed"] for r in everything}))
     keys = ["nll_mean", "gap_closed_mean", "gap_closed_median", "gap_closed_mean_young", "coverage_error", "width_ratio", "domain_auc"]
     print(table(["seed", "arm", "pairs", *keys], [[r["seed"], r["arm"], r["pairs"], *(r[k] for k in keys)] for r in everything]))
