@@ -19,7 +19,7 @@ class LearnedShift:
         units: of each channel.
         shift: as expected at each object, shape ``(object, channel)``; one row of zeros where no shift was found.
         unknown: its standard deviation, up to the heavier tails of the law, same shape.
-        scatter: among objects alike that the simulator lacks, shape ``(channel,)``.
+        scatter: among objects alike that the simulator lacks, shape ``(channel,)``; without labels also what cannot be seen of the shift.
     """
 
     channels: tuple[str, ...]

@@ -86,7 +86,8 @@ class Discrepancy:
         """With a scatter that stands for a part of the shift that cannot be seen.
 
         Args:
-            factor: of the root of its covariance: that of the scatter, and in every channel the mean square of the shift where it is known.
+            factor: how many times as large, as a standard deviation, as the scatter and the root mean square of the shift that was found,
+                channel by channel.
         """
         seen = np.zeros((1, len(self.directions))) if self.processes is None else self.expected(self.processes.x.numpy())
         return replace(self, scatter=factor * np.concatenate([self.scatter, np.diag(np.sqrt(np.mean(seen**2, axis=0)))], axis=1))
