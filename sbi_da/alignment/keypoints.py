@@ -66,8 +66,9 @@ def relations(within: Tensor, keypoints: Tensor, tau: float = 0.1) -> Tensor:
 
 def guiding_cost(simulated: Tensor, real: Tensor) -> Tensor:
     """Jensen-Shannon divergences, shape ``(n, m)``, in nats, of relations ``(n, k)`` and ``(m, k)``."""
-    rows = max(1, 2**22 // max(1, real.numel()))
-    mixed = torch.cat([_entropy(0.5 * (part[:, None] + real)) for part in simulated.split(rows)])
+    rows = max(1, 2**18 // max(1, real.numel()))  # of what the cache holds
+    half = 0.5 * real
+    mixed = torch.cat([_entropy(0.5 * part[:, None] + half) for part in simulated.split(rows)])
     return (mixed - 0.5 * (_entropy(simulated)[:, None] + _entropy(real))).clamp_min(0.0)
 
 
@@ -289,7 +290,7 @@ def _one_to_one(matches: Tensor) -> Tensor:
 
 
 def _entropy(p: Tensor) -> Tensor:
-    return torch.special.entr(p).sum(-1)
+    return -(p * p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum(-1)  # many times as fast as torch.special.entr
 
 
 def _scaled(cost: Tensor) -> Tensor:
