@@ -1,18 +1,19 @@
 """One JSON file per benchmark: what was run, on what, and every figure with its interval."""
 
+import argparse
 import datetime
 import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["figure", "table", "with_earlier", "write"]
+__all__ = ["figure", "named", "table", "with_earlier", "write"]
 
 FOLDER = Path(__file__).parent / "results"
 
@@ -22,6 +23,15 @@ def figure(values: Sequence[float]) -> dict[str, float]:
     x = np.asarray(values, float)
     half = 1.96 * x.std(ddof=1) / np.sqrt(len(x)) if len(x) > 1 else float("nan")
     return {"value": float(x.mean()), "low": float(x.mean() - half), "high": float(x.mean() + half)}
+
+
+def named(parser: argparse.ArgumentParser, names: str, known: Iterable[str]) -> list[str]:
+    """Names of an option that takes several, comma-separated, or ``all``; the parser refuses those that are not known."""
+    known = list(known)
+    given = known if names == "all" else names.split(",")
+    if unknown := [name for name in given if name not in known]:
+        parser.error(f"not known: {', '.join(unknown)}; there are {', '.join(known)}")
+    return given
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

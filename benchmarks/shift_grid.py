@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.problems import PROBLEMS, Problem
-from benchmarks.result import table, with_earlier, write
+from benchmarks.result import named, table, with_earlier, write
 from sbi_da.alignment_config import AlignmentConfig, PairSpec, TermSpec, Weighting
 from sbi_da.alignment_run import align
 from sbi_da.config import Config, TrainingConfig
@@ -184,17 +184,17 @@ def figures_of(rows: list[dict[str, Any]], problems: list[str], pairs: int) -> d
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--problems", default=",".join(PROBLEMS))
-    parser.add_argument("--arms", default=",".join([*ARMS, "oracle"]))
+    parser.add_argument("--problems", default="all")
+    parser.add_argument("--arms", default="all")
     parser.add_argument("--pairs", default="50", help="numbers of labelled objects, comma-separated; the first one makes the figures")
     parser.add_argument("--instances", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--keep", action="store_true", help="keep earlier rows of arms that are not run")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    problems, pairs = arguments.problems.split(","), [int(n) for n in arguments.pairs.split(",")]
+    problems, pairs = named(parser, arguments.problems, PROBLEMS), [int(n) for n in arguments.pairs.split(",")]
     seeds = list(range(arguments.instances))
-    arms = arguments.arms.split(",")
+    arms = named(parser, arguments.arms, [*ARMS, "oracle"])
     rows: list[dict[str, Any]] = []
     for seed in seeds:
         for name in problems:

@@ -12,14 +12,14 @@ import argparse
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.result import table, with_earlier, write
+from benchmarks.result import named, table, with_earlier, write
 from benchmarks.shift_grid import FULL, PAIR
 from sbi_da.alignment_config import AlignmentConfig, TermSpec
 from sbi_da.alignment_run import align
@@ -110,8 +110,8 @@ def auc(estimator: Estimator, simulated: Records, objects: Records) -> float:
     return domain_auc(estimator.encode(read(simulated)).numpy(), estimator.encode(read(objects), real=True).numpy(), replicates=50).value
 
 
-def run(seed: int, arms: list[str], pairs: list[int], surveys: list[str], folder: Path) -> list[dict[str, Any]]:
-    """Rows of one seed."""
+def run(seed: int, arms: list[str], pairs: list[int], surveys: list[str], folder: Path) -> Iterator[dict[str, Any]]:
+    """Rows of one seed, one by one."""
     none = train(config(A, 2 * seed + 1, surveys), folder / f"a{seed}", progress=False)
     oracle = train(config(B, 2 * seed + 2, surveys), folder / f"b{seed}", progress=False)
     test = population(none, TEST, 1000 + seed)
@@ -136,7 +136,8 @@ def run(seed: int, arms: list[str], pairs: list[int], surveys: list[str], folder
               f"young {found['gap_closed_mean_young']:6.3f}  coverage error {found['coverage_error']:.3f}", flush=True)
         return found
 
-    rows = [row("none", 0, none, start), row("oracle", 0, oracle, best)]
+    yield row("none", 0, none, start)
+    yield row("oracle", 0, oracle, best)
     for arm in arms:
         setting = ARMS[arm]
         needs = bool(setting.pairs or setting.labelled)
@@ -147,10 +148,7 @@ def run(seed: int, arms: list[str], pairs: list[int], surveys: list[str], folder
                 warnings.simplefilter("ignore", UserWarning)
                 found = align(none, labelled, real, setting, seed=seed, threads=torch.get_num_threads())
             made = row(arm, count, found.candidate, nll(found.candidate, test))
-            rows.append(made | {
-                "kept": found.verdict.kept, "reason": found.verdict.reason, "seconds": time.perf_counter() - started
-            })
-    return rows
+            yield made | {"kept": found.verdict.kept, "reason": found.verdict.reason, "seconds": time.perf_counter() - started}
 
 
 def figures_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -188,13 +186,14 @@ def main() -> None:
     folder = arguments.runs or Path(tempfile.mkdtemp())
     surveys = arguments.surveys.split(",")
     name = "sim_to_sim" if surveys == list(SURVEYS) else f"sim_to_sim_{'_'.join(surveys)}"
-    arms = list(ARMS) if arguments.arms == "all" else arguments.arms.split(",")
+    arms = named(parser, arguments.arms, ARMS)
     pairs = [int(n) for n in arguments.pairs.split(",")]
     rows: list[dict[str, Any]] = []
     for seed in range(arguments.seeds):
-        rows += run(seed, arms, pairs, surveys, folder)
-        everything = with_earlier(name, rows, ("seed", "arm", "pairs")) if arguments.keep else rows
-        written = write(name, everything, figures_of(everything), sorted({r["seed"] for r in everything}))
+        for row in run(seed, arms, pairs, surveys, folder):
+            rows.append(row)
+            everything = with_earlier(name, rows, ("seed", "arm", "pairs")) if arguments.keep else rows
+            written = write(name, everything, figures_of(everything), sorted({r["seed"] for r in everything}))
     keys = ["nll_mean", "gap_closed_mean", "gap_closed_median", "gap_closed_mean_young", "coverage_error", "width_ratio", "domain_auc"]
     print(table(["seed", "arm", "pairs", *keys], [[r["seed"], r["arm"], r["pairs"], *(r[k] for k in keys)] for r in everything]))
     print(written)

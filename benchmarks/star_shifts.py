@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.result import table, write
+from benchmarks.result import named, table, write
 from benchmarks.sim_to_sim import ARMS, PRIOR, SURVEYS, A, B, calibration, config, nll, population
 from sbi_da.alignment_run import align
 from sbi_da.estimator import Estimator
@@ -79,7 +79,7 @@ def figures_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shifts", default=",".join(SHIFTS))
+    parser.add_argument("--shifts", default="all")
     parser.add_argument("--pairs", default="50")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--runs", type=Path, help="where trained runs are kept, and found again; those of sim_to_sim do")
@@ -87,10 +87,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     folder = arguments.runs or Path(tempfile.mkdtemp())
-    pairs = [int(n) for n in arguments.pairs.split(",")]
+    shifts, pairs = named(parser, arguments.shifts, SHIFTS), [int(n) for n in arguments.pairs.split(",")]
     rows: list[dict[str, Any]] = []
     for seed in range(arguments.seeds):
-        for shift in arguments.shifts.split(","):
+        for shift in shifts:
             rows += run(seed, shift, pairs, folder)
             written = write("star_shifts", rows, figures_of(rows), list(range(seed + 1)))
     keys = ("loss", "loss_error", "coverage_error")

@@ -108,8 +108,8 @@ class AlignmentModule(TrainingModule):
     def __init__(self, estimator: Estimator, config: TrainingConfig, weighted: bool, alignment: AlignmentConfig) -> None:
         super().__init__(estimator, config, weighted)
         self.alignment = alignment
-        width = estimator.network.context
-        self.placed = [spec.build(width) for spec in alignment.terms]
+        size = estimator.network
+        self.placed = [spec.build(size.context, size.width, len(estimator.surveys)) for spec in alignment.terms]
         self.terms = nn.ModuleList(self.placed)
         self.pairs = nn.ModuleList(spec.build() for spec in alignment.pairs)
         specs: list[TermSpec | PairSpec] = [*alignment.terms, *alignment.pairs]
@@ -171,7 +171,7 @@ class AlignmentModule(TrainingModule):
         active = set(self.scheduler.active(progress))
         for name, term in zip(self.names, self.placed, strict=False):
             if name in active:
-                term.term.progress = progress
+                term.set_progress(progress)
                 losses[name] = self._distribution(term, of, batch["simulated"].get("population"))
         for name, pair in zip(self.names[len(self.placed) :], self.pairs, strict=True):
             if name in active:
@@ -188,7 +188,7 @@ class AlignmentModule(TrainingModule):
     def _distribution(self, term: PlacedTerm, of: dict[str, Features], weight: Tensor | None) -> Tensor:
         """A term between simulated and real objects; labelled ones and their first twins join them where it uses matches."""
         simulated, real, matches = of["simulated"], of["real"], None
-        if "matches" in term.term.uses and "paired" in of:
+        if "matches" in term.uses and "paired" in of:
             pairs = len(of["paired"])
             first = of["twin"][torch.arange(pairs) * (len(of["twin"]) // pairs)]
             row = torch.arange(pairs, device=simulated.context.device)

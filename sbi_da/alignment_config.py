@@ -10,6 +10,7 @@ from sbi_da.alignment.pairs import PairTerm
 from sbi_da.alignment.placed import Place, PlacedTerm
 from sbi_da.alignment.registry import PAIR_TERMS, TERMS
 from sbi_da.alignment.schedule import Fixed, Linear, Ramp, Schedule
+from sbi_da.alignment.term import Term
 from sbi_da.errors import UnknownNameError
 from sbi_da.schema import build
 
@@ -70,13 +71,25 @@ class TermSpec(_Strict):
         if self.options.get("joint"):
             raise ValueError("joint: an alignment has no joint cost to give; use the term from Python")
         with torch.random.fork_rng(devices=[]):
-            self.build(8)
+            self.term(8)
         return self
 
-    def build(self, width: int) -> PlacedTerm:
+    def term(self, width: int) -> Term:
         """The term for features of a width."""
-        cls = _find(self.kind, TERMS)
-        return PlacedTerm(build(cls, self.options, f"term {self.kind!r}", {"width": width}), self.on, self.strata)
+        return build(_find(self.kind, TERMS), self.options, f"term {self.kind!r}", {"width": width})
+
+    def build(self, context: int, token: int, surveys: int) -> PlacedTerm:
+        """The term at each of its places.
+
+        Args:
+            context: width of the fused context.
+            token: width of a survey's token.
+            surveys: how many there are.
+        """
+        return PlacedTerm(
+            None if self.on == "surveys" else self.term(context),
+            [] if self.on == "context" else [self.term(token) for _ in range(surveys)], self.strata,
+        )
 
 
 class PairSpec(_Strict):

@@ -133,7 +133,7 @@ def test_labelled_objects_and_their_twins_are_the_matches_of_a_term(base):
     config = AlignmentConfig(**TINY, correction=False, terms=[TermSpec(kind="keypoints", strata="none", weight=Weighting(kind="fixed"))])
     module = AlignmentModule(base, TrainingConfig(), False, config)
     asked = {}
-    module.placed[0].term.forward = lambda s, r, **known: (asked.update(known, s=s, r=r), 0 * s.sum())[1]
+    module.placed[0].context.forward = lambda s, r, **known: (asked.update(known, s=s, r=r), 0 * s.sum())[1]
 
     def side(n, start):
         context = torch.arange(start, start + n).float()[:, None].expand(-1, 16)

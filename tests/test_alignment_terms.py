@@ -31,7 +31,7 @@ def batches():
 
 def make(kind):
     torch.manual_seed(0)
-    return TermSpec(kind=kind).build(WIDTH).term
+    return TermSpec(kind=kind).term(WIDTH)
 
 
 @pytest.mark.parametrize("case", batches())
@@ -67,9 +67,26 @@ def test_the_scale_of_weights_is_of_no_account_and_zero_weight_is_absence(kind):
 @pytest.mark.parametrize("kind", TERMS)
 def test_configs_name_every_term_and_refuse_unknown_options(kind):
     spec = TermSpec.model_validate({"kind": kind, "on": "both", "weight": {"kind": "linear", "value": 2.0}})
-    assert isinstance(spec.build(WIDTH), PlacedTerm) and isinstance(spec.build(WIDTH).term, Term)
+    assert isinstance(spec.term(WIDTH), Term)
     with pytest.raises(Exception, match="no_such_option"):
-        TermSpec(kind=kind, options={"no_such_option": 1}).build(WIDTH)
+        TermSpec(kind=kind, options={"no_such_option": 1})
+
+
+@pytest.mark.parametrize("on", ["context", "surveys", "both"])
+@pytest.mark.parametrize("kind", TERMS)
+def test_every_term_acts_at_every_place_whatever_the_widths(kind, on):
+    torch.manual_seed(0)
+    present = torch.ones(2 * FEWEST, 2, dtype=torch.bool)
+    sides = [
+        [x.requires_grad_() for x in (torch.randn(2 * FEWEST, WIDTH) + k, torch.randn(2 * FEWEST, 2, WIDTH + 3) + k)] for k in (0, 1)
+    ]
+    placed = TermSpec(kind=kind, on=on).build(WIDTH, WIDTH + 3, 2)
+    placed.set_progress(0.7)
+    assert len(placed.terms) == {"context": 1, "surveys": 2, "both": 3}[on] and all(term.progress == 0.7 for term in placed.terms)
+    placed(*(Features(context, tokens, present) for context, tokens in sides)).backward()
+    for context, tokens in sides:
+        assert (context.grad is not None and bool(context.grad.any())) == (on != "surveys")
+        assert (tokens.grad is not None and bool(tokens.grad.any(2).all())) == (on != "context")
 
 
 @pytest.mark.parametrize("kind", PAIR_TERMS)
@@ -122,11 +139,11 @@ def test_survey_tokens_of_objects_without_the_survey_take_no_part():
     moved = surveys.clone()
     moved[FEWEST:, 1] = 1e6
     context = torch.zeros(2 * FEWEST, 3)
-    placed = PlacedTerm(Shift(), on="surveys", strata="none")
+    placed = PlacedTerm(surveys=[Shift(), Shift()], strata="none")
     assert float(placed(features(context, present, surveys), features(context, present, moved))) == 0
     moved[:FEWEST, 1] = 2.0
     assert float(placed(features(context, present, surveys), features(context, present, moved))) == pytest.approx(2.0)
-    both = PlacedTerm(Shift(), on="both", strata="none")
+    both = PlacedTerm(Shift(), [Shift(), Shift()], strata="none")
     assert float(both(features(context, present, surveys), features(context + 1, present, moved))) == pytest.approx(3.0)
 
 
@@ -145,7 +162,7 @@ def test_empty_batches_and_gradients_through_placement():
     context = torch.randn(FEWEST, 3, requires_grad=True)
     side = features(context, present)
     empty = features(torch.zeros(0, 3), torch.zeros(0, 1, dtype=torch.bool))
-    value = PlacedTerm(Shift(), on="both")(side, empty)
+    value = PlacedTerm(Shift(), [Shift()])(side, empty)
     value.backward()
     assert value == 0 and not context.grad.any()
 

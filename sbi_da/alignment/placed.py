@@ -1,5 +1,6 @@
 """Where a term acts: on the fused context, on the tokens of each survey, and within strata of like objects."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from sbi_da.alignment.features import Features
 from sbi_da.alignment.term import Term, nothing
 
-__all__ = ["FEWEST", "PlacedTerm", "within_strata"]
+__all__ = ["FEWEST", "Place", "PlacedTerm", "within_strata"]
 
 FEWEST = 8
 """A stratum with fewer rows on either side is left out."""
@@ -22,14 +23,31 @@ class PlacedTerm(nn.Module):
     without them a term would also align the laws of what is missing.
 
     Args:
-        term: compares two sets of rows.
-        on: the fused context, the survey tokens (mean over surveys), or the sum of both.
+        context: compares fused contexts; None: they are left alone.
+        surveys: compares the tokens of each survey, in the order of the features; none: they are left alone. Their mean is taken.
         strata: compare within the patterns of surveys, or all together.
     """
 
-    def __init__(self, term: Term, on: Place = "context", strata: Literal["pattern", "none"] = "pattern") -> None:
+    def __init__(
+        self, context: Term | None = None, surveys: Sequence[Term] = (), strata: Literal["pattern", "none"] = "pattern"
+    ) -> None:
         super().__init__()
-        self.term, self.on, self.strata = term, on, strata
+        self.context, self.surveys, self.strata = context, nn.ModuleList(surveys), strata
+
+    @property
+    def terms(self) -> list[Term]:
+        """The term at each of its places."""
+        return [term for term in (self.context, *self.surveys) if isinstance(term, Term)]
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """Which of ``weight``, ``matches``, ``cost`` it makes use of."""
+        return frozenset().union(*(term.uses for term in self.terms))
+
+    def set_progress(self, progress: float) -> None:
+        """Say how far the training is, from 0 to 1."""
+        for term in self.terms:
+            term.progress = progress
 
     def forward(
         self,
@@ -52,21 +70,19 @@ class PlacedTerm(nn.Module):
             classes: further strata of the simulated and the real objects, integers, such as predicted classes.
         """
         total = nothing(simulated.context, real.context)
-        if self.on != "surveys":
+        if self.context is not None:
             groups = self._groups(simulated, real, classes)
-            total = total + within_strata(self.term, simulated.context, real.context, *groups, weight, matches, cost)
-        if self.on != "context":
-            count = simulated.present.shape[1]
-            for k in range(count):
-                rows, columns = simulated.present[:, k].nonzero()[:, 0], real.present[:, k].nonzero()[:, 0]
-                s, r = simulated[rows], real[columns]
-                some = None if classes is None else (classes[0][rows], classes[1][columns])
-                total = total + within_strata(
-                    self.term, s.surveys[:, k], r.surveys[:, k], *self._groups(s, r, some),
-                    None if weight is None else weight[rows],
-                    None if matches is None else _renumbered(matches, rows, columns, len(simulated), len(real)),
-                    None if cost is None else cost[rows][:, columns],
-                ) / count
+            total = total + within_strata(self.context, simulated.context, real.context, *groups, weight, matches, cost)
+        for k, term in enumerate(self.surveys):
+            rows, columns = simulated.present[:, k].nonzero()[:, 0], real.present[:, k].nonzero()[:, 0]
+            s, r = simulated[rows], real[columns]
+            some = None if classes is None else (classes[0][rows], classes[1][columns])
+            total = total + within_strata(
+                term, s.surveys[:, k], r.surveys[:, k], *self._groups(s, r, some),
+                None if weight is None else weight[rows],
+                None if matches is None else _renumbered(matches, rows, columns, len(simulated), len(real)),
+                None if cost is None else cost[rows][:, columns],
+            ) / len(self.surveys)
         return total
 
     def _groups(
@@ -80,7 +96,7 @@ class PlacedTerm(nn.Module):
 
 
 def within_strata(
-    term: Term,
+    term: nn.Module,
     simulated: Tensor,
     real: Tensor,
     group_simulated: Tensor,
@@ -106,7 +122,7 @@ def within_strata(
         rows, columns = (group_simulated == group).nonzero()[:, 0], (group_real == group).nonzero()[:, 0]
         if min(len(rows), len(columns)) < FEWEST:
             continue
-        value = term(
+        value: Tensor = term(
             simulated[rows], real[columns],
             weight=None if weight is None else weight[rows],
             matches=None if matches is None else _renumbered(matches, rows, columns, len(simulated), len(real)),
