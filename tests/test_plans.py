@@ -104,6 +104,26 @@ def test_all_the_mass_is_carried_at_any_cost_scale(dtype, scale, iterations):
         assert (plan * cost).sum() < (1.3 if sharp else 1.001) * (least if sharp else a @ cost @ b)
 
 
+@pytest.mark.parametrize("rho", [None, 0.5])
+def test_a_cloud_and_itself_need_few_iterations(rho):
+    torch.manual_seed(0)
+    x = torch.randn(60, 3, dtype=torch.float64)
+    cost, a = torch.cdist(x, x) ** 2, torch.full((60,), 1 / 60, dtype=torch.float64)
+    few, many = (entropic_plan(cost, a, a, 0.02, n, 1e-9, rho_a=rho, rho_b=rho) for n in (25, 20_000))
+    assert (few - many).abs().sum() < 1e-4
+
+
+@pytest.mark.parametrize("rho", [None, 0.5])
+def test_far_rows_are_left_to_the_logarithm(rho):
+    cost, a, b = problem()
+    cost[0], cost[:, 1] = 1e4 + cost[0], 1e4 + cost[:, 1]
+    exact = entropic_plan(cost, a, b, 0.5, 5000, 1e-10, rho_a=rho, rho_b=rho)
+    single = entropic_plan(cost.float(), a.float(), b.float(), 0.5, 5000, 1e-5, rho_a=rho, rho_b=rho)
+    assert single.isfinite().all() and (single - exact).abs().sum() < 0.01 * exact.sum()
+    if rho:
+        assert exact[0].sum() < 1e-12 and exact.sum() > 0.1
+
+
 def test_a_constant_added_to_the_cost_changes_no_balanced_plan():
     cost, a, b = problem(dtype=torch.float32)
     cost = (64 * cost).round() / 64  # single precision holds it with the constant
