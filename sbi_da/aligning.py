@@ -34,13 +34,14 @@ class Paired:
 
     Attributes:
         real: what was measured of them.
-        twin: the same objects simulated, with the same channels; shape ``(object * twins, channel)``, twins of an object together.
+        twin: the same objects simulated, with the same channels; shape ``(object * twins, channel)``, twins of an object together;
+            None: they have none.
         z: draws of the normal scores of their parameters, shape ``(object, draw, parameter)``.
         twins: twins per object.
     """
 
     real: Scalars
-    twin: Scalars
+    twin: Scalars | None
     z: np.ndarray
     twins: int = 1
 
@@ -87,11 +88,11 @@ class ThreeStreams(StreamModule):
             if self.paired is not None:
                 size = min(self.config.batch // 2, len(self.paired))
                 rows = rng.choice(len(self.paired), size, replace=False)
-                order = rng.permuted(np.tile(np.arange(self.paired.twins), (size, 1)), axis=1)[:, : self.twins]
-                twins = (rows[:, None] * self.paired.twins + order).ravel()
                 z = self.paired.z[rows, rng.integers(self.paired.z.shape[1], size=size)]
                 streams["paired"] = {**measurements(self.paired.real, rows), "z": torch.from_numpy(z).float()}
-                streams["twin"] = measurements(self.paired.twin, twins)
+                if self.paired.twin is not None:
+                    order = rng.permuted(np.tile(np.arange(self.paired.twins), (size, 1)), axis=1)[:, : self.twins]
+                    streams["twin"] = measurements(self.paired.twin, (rows[:, None] * self.paired.twins + order).ravel())
             yield streams
 
 

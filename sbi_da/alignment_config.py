@@ -14,7 +14,7 @@ from sbi_da.alignment.term import Term
 from sbi_da.errors import UnknownNameError
 from sbi_da.schema import build
 
-__all__ = ["AlignmentConfig", "PairSpec", "TermSpec", "Weighting"]
+__all__ = ["AlignmentConfig", "MixtureSpec", "PairSpec", "TermSpec", "Weighting"]
 
 SCHEDULES: dict[str, type[Schedule]] = {s.kind: s for s in (Fixed, Linear, Ramp)}
 
@@ -115,6 +115,20 @@ class PairSpec(_Strict):
         return build(_find(self.kind, PAIR_TERMS), self.options, f"pair term {self.kind!r}")
 
 
+class MixtureSpec(_Strict):
+    """Posteriors of real objects as mixtures over simulations they are coupled to.
+
+    Attributes:
+        gamma: entropic regularisation of the plan, as a fraction of the mean cost.
+        tau: from 0 (each object alone) to 1 (real objects have the population of the bank).
+        bank: number of simulations.
+    """
+
+    gamma: float = Field(0.5, gt=0)
+    tau: float = Field(1.0, ge=0, le=1)
+    bank: int = Field(2000, ge=10)
+
+
 class AlignmentConfig(_Strict):
     """How an estimator is aligned with real objects.
 
@@ -125,6 +139,8 @@ class AlignmentConfig(_Strict):
         terms: between simulated and unlabelled real objects.
         pairs: between labelled real objects and their simulated twins.
         labelled: weight of the posterior loss on labelled real objects.
+        mixture: once aligned, go on training on draws from mixture posteriors of the unlabelled real objects, for a reality that carries
+            less information than the simulator; None: do not.
         learned: learn the weights of the posterior loss and of all others (Kendall et al. 2018); their schedules then open and close them.
         population: of real objects, by which ``terms`` weigh simulated ones: ``same`` as that of the simulations; of the ``labels``;
             estimated from ``posteriors`` of the unlabelled objects; or a table that has a column for every inferred parameter.
@@ -146,6 +162,7 @@ class AlignmentConfig(_Strict):
     terms: list[TermSpec] = []
     pairs: list[PairSpec] = []
     labelled: Weighting | None = None
+    mixture: MixtureSpec | None = None
     learned: bool = False
     population: str = "same"
     deploy: bool = False
@@ -164,12 +181,14 @@ class AlignmentConfig(_Strict):
             raise ValueError("deploy: needs a population: labels, posteriors or a table")
         if self.learned and not (self.terms or self.pairs or self.labelled):
             raise ValueError("learned: there is no weight to learn without terms, pairs or labelled")
+        if self.mixture and not self.adapter:
+            raise ValueError(f"mixture: needs an adapter, or it would ruin simulated posteriors: name one or more of {', '.join(PARTS)}")
         return self
 
     @property
     def needs_real(self) -> bool:
         """Whether unlabelled real objects are needed."""
-        return bool(self.terms) or self.population == "posteriors"
+        return bool(self.terms or self.mixture) or self.population == "posteriors"
 
     @property
     def needs_pairs(self) -> bool:

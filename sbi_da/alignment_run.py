@@ -15,7 +15,8 @@ from sbi_da.aligning import AlignmentModule, ThreeStreams
 from sbi_da.alignment.gate import FEWEST, Verdict, judge_by_labels, judge_without_labels
 from sbi_da.alignment.population import PopulationFit
 from sbi_da.alignment.registry import PAIR_TERMS
-from sbi_da.alignment_config import AlignmentConfig
+from sbi_da.alignment_config import AlignmentConfig, Weighting
+from sbi_da.amortised import mixture_draws
 from sbi_da.atomic import whole_folder
 from sbi_da.config import Config, TrainingConfig
 from sbi_da.corrected import CorrectedSimulator
@@ -151,7 +152,7 @@ def _check(
     if labelled is None and config.correction and real is None:
         raise SbiDaError("the correction needs labelled real objects, or at least unlabelled ones: give some, or switch correction off")
     if config.needs_real and real is None:
-        raise SbiDaError("the terms of this alignment need unlabelled real objects: give some")
+        raise SbiDaError("the terms or the mixture of this alignment need unlabelled real objects: give some")
     fewest = FEWEST_UNLABELLED if config.correction and labelled is None else FEWEST
     if real is not None and len(real) < fewest:
         raise SbiDaError(f"only {len(real)} unlabelled real objects: at least {fewest} are needed")
@@ -177,7 +178,7 @@ def _from_labels(task: _Task, labelled: Records, folder: Path | None) -> tuple[L
     lesson = learn_from_labels(task.base, task.simulator, labelled, task.config, task.seed)
     if lesson.open:
         lesson = ask_again(lesson, task.base, task.simulator, labelled, candidate, task.seed)
-    candidate = _train(replace(task, seed=task.seed + 1), candidate, lesson, max(1, task.config.epochs // 2))
+    candidate = _learned(replace(task, seed=task.seed + 1), candidate, lesson, max(1, task.config.epochs // 2))
     candidate.recalibration = recalibration
     return lesson, candidate, verdict
 
@@ -187,7 +188,7 @@ def _without_labels(task: _Task, folder: Path | None) -> tuple[Lesson, Estimator
     config, lesson, verdict = task.config, Lesson(task.simulator), Verdict(True, False, "")
     if config.correction and task.real is not None:
         lesson, verdict = learn_without_labels(task.base, task.simulator, task.real, task.seed)
-    candidate = _train(task, None, lesson, config.epochs, folder)
+    candidate = _learned(task, None, lesson, config.epochs, folder)
     if verdict.kept and (config.terms or not config.correction):  # what a visible shift does not answer for
         alarms = _judged_without_labels(task, candidate)
         verdict = verdict if verdict.reason and alarms.kept else alarms
@@ -240,10 +241,10 @@ def _judged(task: _Task, labelled: Records, out: Path | None) -> tuple[Estimator
 def _taught(task: _Task, labelled: Records, out: Path | None) -> Estimator:
     """What labelled objects teach a copy of the estimator; where they leave parameters open, it then fills these in and another learns."""
     lesson = learn_from_labels(task.base, task.simulator, labelled, task.config, task.seed)
-    candidate = _train(task, None, lesson, task.config.epochs, out)
+    candidate = _learned(task, None, lesson, task.config.epochs, out)
     if lesson.open:
         lesson = ask_again(lesson, task.base, task.simulator, labelled, candidate, task.seed)
-        candidate = _train(task, None, lesson, task.config.epochs)
+        candidate = _learned(task, None, lesson, task.config.epochs)
     return candidate
 
 
@@ -283,6 +284,19 @@ def _share(labelled: Records, share: float, seed: int) -> np.ndarray:
     filled = np.bincount(group, minlength=len(names))[order].cumsum()
     last = int(np.argmin(np.abs(filled[:-1] - share * len(labelled))))
     return np.isin(group, order[: last + 1])
+
+
+def _learned(task: _Task, candidate: Estimator | None, lesson: Lesson, epochs: int, out: Path | None = None) -> Estimator:
+    """Train a candidate on a lesson, and where that is asked for on mixture posteriors of the unlabelled objects."""
+    candidate = _train(task, candidate, lesson, epochs, out)
+    mixture = task.config.mixture
+    if mixture is None or task.real is None:
+        return candidate
+    lesson = lesson if task.population is None else replace(lesson, population=task.population)
+    weights = lesson.deployed_weights() if task.config.deploy else lesson.term_weights()
+    drawn = mixture_draws(candidate, lesson.simulator, task.real, mixture, weights, task.seed)
+    config = task.config.model_copy(update={"terms": [], "pairs": [], "labelled": Weighting(kind="fixed", value=1.0), "learned": False})
+    return _train(replace(task, config=config), candidate, replace(lesson, paired=drawn), epochs)
 
 
 def _train(task: _Task, candidate: Estimator | None, lesson: Lesson, epochs: int, out: Path | None = None) -> Estimator:

@@ -8,7 +8,7 @@ several simulations can. A plan :math:`P` couples n real contexts with a bank of
 with :math:`C_{ij} = \|z_i - h_j\|^2/d`, and the posterior of object i is :math:`\sum_j n P_{ij}\, q(\theta\mid h_j)`. With
 :math:`\tau = \rho/(\rho+\gamma) = 1` the real objects as a whole are held to the population of the bank, which must then be
 theirs; with :math:`\tau \to 0` each object is on its own (a softmax over the bank). The answer for one object depends on the batch it
-is in: distil it, or fix the batch, before comparing objects.
+is in: fix the batch before comparing objects, or train an estimator on draws from the mixtures (:mod:`sbi_da.amortised`).
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from sbi_da.alignment.plan import entropic_plan
-from sbi_da.alignment.term import squared_distances
+from sbi_da.alignment.term import normalised, squared_distances
 from sbi_da.errors import SbiDaError
 
 __all__ = ["BankMixture", "couple"]
 
 
-def couple(real: Tensor, bank: Tensor, gamma: float = 0.5, tau: float = 1.0) -> Tensor:
+def couple(real: Tensor, bank: Tensor, gamma: float = 0.5, tau: float = 1.0, masses: Tensor | None = None) -> Tensor:
     """Weights of the bank's simulations for each real object.
 
     Args:
@@ -32,6 +32,7 @@ def couple(real: Tensor, bank: Tensor, gamma: float = 0.5, tau: float = 1.0) -> 
         bank: contexts, shape ``(m, width)``.
         gamma: entropic regularisation, as a fraction of the mean cost.
         tau: from 0 (each object alone) to 1 (the batch has the population of the bank).
+        masses: of the bank's simulations, which make its population; None: all alike. Shape ``(m,)``.
 
     Returns:
         Shape ``(n, m)``, rows sum to one.
@@ -40,11 +41,11 @@ def couple(real: Tensor, bank: Tensor, gamma: float = 0.5, tau: float = 1.0) -> 
         raise SbiDaError(f"couple: needs 0 <= tau <= 1 and gamma > 0, not {tau:g} and {gamma:g}")
     cost = squared_distances(real, bank)
     epsilon = gamma * float(cost.mean())
+    masses = normalised(masses, bank)
     if tau == 0:
-        return torch.softmax(-cost / epsilon, dim=1)
-    n, m = cost.shape
+        return torch.softmax(masses.log() - cost / epsilon, dim=1)
     rho = None if tau == 1 else epsilon * tau / (1 - tau)
-    plan = entropic_plan(cost, cost.new_full((n,), 1 / n), cost.new_full((m,), 1 / m), epsilon, rho_b=rho)
+    plan = entropic_plan(cost, normalised(None, real), masses, epsilon, rho_b=rho)
     return plan / plan.sum(1, keepdim=True)
 
 
