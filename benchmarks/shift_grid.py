@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.problems import PROBLEMS, Problem
 from benchmarks.result import named, table, with_earlier, write
-from sbi_da.alignment_config import AlignmentConfig, PairSpec, TermSpec, Weighting
+from sbi_da.alignment_config import AlignmentConfig, MixtureSpec, PairSpec, TermSpec, Weighting
 from sbi_da.alignment_run import align
 from sbi_da.config import Config, TrainingConfig
 from sbi_da.diagnostics import c2st
@@ -38,6 +38,7 @@ ARMS: dict[str, AlignmentConfig] = {
     "default": AlignmentConfig(**SHORT),
     "pairs": AlignmentConfig(**ADAPTER, pairs=[PAIR]),
     "labelled": AlignmentConfig(**ADAPTER, labelled=FULL),
+    "rope": AlignmentConfig(**{**ADAPTER, "train": "all"}, pairs=[PAIR], mixture=MixtureSpec()),
     "sinkhorn": AlignmentConfig(**ADAPTER, terms=[TermSpec(kind="sinkhorn", weight=FULL)]),
     "mmd": AlignmentConfig(**ADAPTER, terms=[TermSpec(kind="mmd", weight=FULL)]),
     "pairs_sinkhorn": AlignmentConfig(**ADAPTER, pairs=[PAIR], terms=[TermSpec(kind="sinkhorn", weight=FULL)]),
