@@ -96,30 +96,40 @@ def run(estimator: Estimator, stars: Records) -> tuple[list[dict[str, Any]], dic
     return rows, kept
 
 
+def split(stars: Records, count: int) -> tuple[Records, Records]:
+    """Stars to learn from and stars to judge by."""
+    order = np.random.default_rng(0).permutation(len(stars))
+    return stars.isel(np.sort(order[:count])), stars.isel(np.sort(order[count:]))
+
+
+def judge(estimator: Estimator, stars: Records, tail: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Rows by label, and figures whose names end in ``tail``."""
+    truth, errors = labels(stars)
+    drawn = draw(estimator, stars, {})[0]
+    each = point_errors(drawn.astype(float), truth, LABELS, errors)
+    error = coverage_error(drawn + errors[:, None] * np.random.default_rng(1).standard_normal(drawn.shape), truth)
+    score = label_log_score(estimator, stars.isel(slice(0, 1000)))
+    spread = 1.96 * score.std() / np.sqrt(len(score))
+    figures: dict[str, Any] = {f"{n}_{s}_{tail}": each[n][s] for n in LABELS for s in SHOWN}
+    figures[f"coverage_error_{tail}"] = {k: float(error[k]) for k in ("value", "low", "high")}
+    figures[f"label_nll_{tail}"] = {
+        "value": float(-score.mean()), "low": float(-score.mean() - spread), "high": float(-score.mean() + spread)
+    }
+    return [{"estimator": tail, "parameter": n, **each[n]} for n in LABELS], figures
+
+
 def aligned_figures(estimator: Estimator, stars: Records, count: int, clusters: Path | None) -> None:
     """Align with some of the stars, judge before and after on the others, and write both."""
-    order = np.random.default_rng(0).permutation(len(stars))
-    taught, judged = stars.isel(np.sort(order[:count])), stars.isel(np.sort(order[count:]))
+    taught, judged = split(stars, count)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the gate's verdict, which is printed
         found = align(estimator, taught, config=STEPS, threads=torch.get_num_threads())
     print(found.verdict.reason)
-    truth, errors = labels(judged)
     rows: list[dict[str, Any]] = []
     figures: dict[str, Any] = {}
     for tail, which in (("none", estimator), ("adapted", found.candidate)):
-        drawn = draw(which, judged, {})[0]
-        each = point_errors(drawn.astype(float), truth, LABELS, errors)
-        noisy = drawn + errors[:, None] * np.random.default_rng(1).standard_normal(drawn.shape)
-        error = coverage_error(noisy, truth)
-        rows += [{"estimator": tail, "parameter": n, **each[n]} for n in LABELS]
-        figures |= {f"{n}_{s}_{tail}": each[n][s] for n in LABELS for s in SHOWN}
-        figures[f"coverage_error_{tail}"] = {k: float(error[k]) for k in ("value", "low", "high")}
-        score = label_log_score(which, judged.isel(slice(0, 1000)))
-        spread = 1.96 * score.std() / np.sqrt(len(score))
-        figures[f"label_nll_{tail}"] = {
-            "value": float(-score.mean()), "low": float(-score.mean() - spread), "high": float(-score.mean() + spread)
-        }
+        more, its = judge(which, judged, tail)
+        rows, figures = rows + more, figures | its
     if clusters:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
