@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from sbi_da.cli import main
@@ -20,6 +21,8 @@ TINY = [
 @pytest.fixture()
 def newcomer(tmp_path, monkeypatch):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    sample = pq.read_table(ROOT / "examples" / "green2020_sample.parquet")
+    pq.write_table(sample.slice(0, 50), tmp_path / "labels.parquet")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -38,7 +41,8 @@ def test_the_commands(newcomer, capsys):
     commands = [shlex.split(line, comments=True) for line in block.strip().splitlines()]
     assert [c[1] for c in commands] == ["list", "simulate", "train", "evaluate", "query", "align"]
     for command in commands:
-        argv = [re.sub("my-(table|labels).fits", "examples/green2020_sample.parquet", a) for a in command[1:]]
+        ours = {"my-table.fits": "examples/green2020_sample.parquet", "my-labels.fits": "labels.parquet"}
+        argv = [ours.get(a, a) for a in command[1:]]
         argv = ["300" if a == "10000" else a for a in argv]
         if argv[0] in ("train", "simulate"):
             argv[2:2] = TINY
