@@ -294,7 +294,7 @@ def _learned(task: _Task, candidate: Estimator | None, lesson: Lesson, epochs: i
         return candidate
     lesson = lesson if task.population is None else replace(lesson, population=task.population)
     weights = lesson.deployed_weights() if task.config.deploy else lesson.term_weights()
-    drawn = mixture_draws(candidate, lesson.simulator, task.real, mixture, weights, task.seed)
+    drawn = mixture_draws(candidate, lesson.simulator, task.real, mixture, weights, task.config.correction, task.seed)
     config = task.config.model_copy(update={"terms": [], "pairs": [], "labelled": Weighting(kind="fixed", value=1.0), "learned": False})
     return _train(replace(task, config=config), candidate, replace(lesson, paired=drawn), epochs)
 

@@ -21,7 +21,8 @@ DRAWS = 16
 
 
 def mixture_draws(
-    estimator: Estimator, simulator: Simulator, real: Records, spec: MixtureSpec, weights: PopulationWeights | None = None, seed: int = 0
+    estimator: Estimator, simulator: Simulator, real: Records, spec: MixtureSpec, weights: PopulationWeights | None = None,
+    corrected: bool = False, seed: int = 0,
 ) -> Paired:
     """Real objects with draws from their mixture posteriors.
 
@@ -33,6 +34,7 @@ def mixture_draws(
         real: real objects.
         spec: how they are coupled.
         weights: population of real objects over the prior, of normal scores ``(simulation, parameter)``; None: they are the same.
+        corrected: whether the simulator is a corrected one, whose objects take the branch of real ones.
         seed: of all draws.
 
     Raises:
@@ -51,7 +53,7 @@ def mixture_draws(
         seen = (bank.scalars.state != ABSENT).any(1)  # a source has objects that nobody looked at
         simulated, bank_z = bank.scalars.take(seen), bank.z[seen]
         state = np.where(present[rng.choice(rows, len(bank_z))], simulated.state, ABSENT).astype(simulated.state.dtype)
-        contexts = estimator.encode(Scalars(simulated.value, simulated.error, state))
+        contexts = estimator.encode(Scalars(simulated.value, simulated.error, state), real=corrected)
         masses = None if weights is None else contexts.new_tensor(weights(bank_z))
         if masses is not None and not masses.any():
             raise SbiDaError("the population of real objects is too far from the simulated one to weigh a bank: switch one of the two off")

@@ -46,17 +46,20 @@ def test_simulations_lack_what_their_objects_lack(calibrated, monkeypatch):
     half = np.arange(40) < 20
     seen = {n: real.survey(n) for n in real.surveys}
     seen[first].state[half] = ABSENT
-    encoded, encode = [], type(calibrated).encode
+    encoded, branches, encode = [], [], type(calibrated).encode
 
-    def watched(self, scalars, **options):
+    def watched(self, scalars, real):
         encoded.append(scalars)
-        return encode(self, scalars, **options)
+        branches.append(real)
+        return encode(self, scalars, real=real)
 
     monkeypatch.setattr(type(calibrated), "encode", watched)
     drawn(calibrated, Records.build(seen, parameters=real.parameters, attrs={"domain": "real"}), {})
     assert [len(s.state) for s in encoded[1::2]] == [20, 20]
     for bank, own in (encoded[:2], encoded[2:]):
         assert np.array_equal((bank.state == ABSENT).any(0), (own.state == ABSENT).all(0))
+    drawn(calibrated, real.isel(half), {}, corrected=True)
+    assert branches == [False, True, False, True, True, True], "objects of a corrected simulator stand for real ones"
 
 
 @pytest.mark.filterwarnings("ignore:alignment is not used")
