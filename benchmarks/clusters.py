@@ -57,7 +57,7 @@ def densities(estimator: Estimator, members: Records, draws: int = 200) -> np.nd
         estimator(members.isel(slice(start, start + 500))).marginal(["log_age"]).sample(draws)["log_age"].values
         for start in range(0, len(members), 500)
     ])
-    flat = estimator.prior.sample(40_000, np.random.default_rng(0))["log_age"]
+    flat = estimator.density[0].sample(40_000, np.random.default_rng(0))["log_age"]
 
     def kernel(sample: np.ndarray) -> np.ndarray:
         """Reflected at the ends, so that density does not leak out of the support."""

@@ -123,7 +123,7 @@ def main() -> None:
     own = posterior.normal_scores(DRAWS)
     reference, size = np.empty_like(network), np.empty(len(stars))
     for k in range(len(stars)):
-        scores = simulator.prior.to_normal(estimator.prior.from_normal(own[k].astype(float)))
+        scores = simulator.prior.to_normal(estimator.density[0].from_normal(own[k].astype(float)))
         start = np.where(np.isfinite(scores), scores, 0.0)
         reference[k], size[k] = exact(simulator, estimator, stars.isel(slice(k, k + 1)), start, shaken.zero_point_jitter, k)
     report(estimator, stars, network, reference, size)

@@ -66,7 +66,7 @@ def train(problem: Problem, seed: int, epochs: int = 12) -> Estimator:
         metadata={"config": config.model_dump(mode="json")},
     )
     source = SimulatorSource(simulator, simulator.surveys(), simulator.prior, problem.missing, seed=seed)
-    sample = source.examples(5000, 2**31).scalars
+    sample = source.examples(5000, 2**31).observed
     estimator.encoder.fit(*(torch.from_numpy(a) for a in (sample.value.astype(np.float32), sample.error.astype(np.float32), sample.state)))
     fit(TrainingModule(estimator, training, False), StreamModule(source, source, training), training)
     return estimator.eval()

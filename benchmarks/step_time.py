@@ -50,7 +50,7 @@ def main() -> None:
     examples = source.examples(3 * BATCH, 0)
     simulated = tensors(examples, np.arange(BATCH))
     real, paired, twin = (
-        measurements(examples.scalars.take(np.arange(start, start + count)))
+        measurements(examples.observed.take(np.arange(start, start + count)))
         for start, count in ((BATCH, BATCH), (2 * BATCH, PAIRS), (2 * BATCH + PAIRS, PAIRS))
     )
     streams = {"simulated": simulated, "real": real}

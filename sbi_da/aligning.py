@@ -18,9 +18,10 @@ from sbi_da.alignment.schedule import Fixed, LearnedWeights, Scheduler
 from sbi_da.alignment_config import AlignmentConfig, PairSpec, TermSpec
 from sbi_da.config import TrainingConfig
 from sbi_da.estimator import Estimator
-from sbi_da.layout import Scalars
+from sbi_da.layout import Observations
+from sbi_da.measured import Batch, measurements, pictures, stacked
 from sbi_da.sources import PopulationWeights, Source
-from sbi_da.training import Batch, StreamModule, TrainingModule, measurements, tensors
+from sbi_da.training import StreamModule, TrainingModule, tensors
 
 __all__ = ["AlignmentModule", "Paired", "ThreeStreams"]
 
@@ -40,8 +41,8 @@ class Paired:
         twins: twins per object.
     """
 
-    real: Scalars
-    twin: Scalars | None
+    real: Observations
+    twin: Observations | None
     z: np.ndarray
     twins: int = 1
 
@@ -65,7 +66,7 @@ class ThreeStreams(StreamModule):
     """
 
     def __init__(
-        self, source: Source, validation: Source, config: TrainingConfig, real: Scalars | None = None,
+        self, source: Source, validation: Source, config: TrainingConfig, real: Observations | None = None,
         paired: Paired | None = None, weights: PopulationWeights | None = None, twins: int = 1, seed: int = 0,
     ) -> None:
         super().__init__(source, validation, config)
@@ -136,7 +137,10 @@ class AlignmentModule(TrainingModule):
         batch = tensors(source.examples(count, LEVEL_EPOCH))
         with torch.no_grad():
             pieces = [
-                self.estimator.context(*(batch[k][rows] for k in ("value", "error", "state")))
+                self.estimator.context(
+                    batch["value"][rows], batch["error"][rows], batch["state"][rows],
+                    images={k: (pixels[rows], seen[rows]) for k, (pixels, seen) in pictures(batch).items()},
+                )
                 for rows in torch.arange(len(batch["z"])).split(4096)
             ]
         context, weight = torch.cat(pieces), batch["weight"]
@@ -158,10 +162,10 @@ class AlignmentModule(TrainingModule):
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:  # noqa: D102
         names = list(batch)
-        stacked = {k: torch.cat([batch[n][k] for n in names]) for k in ("value", "error", "state")}
+        whole = stacked([batch[name] for name in names])
         through = {"real", "paired", *(["simulated", "twin"] if self.alignment.correction else [])}
         real = torch.cat([torch.full((len(batch[n]["state"]),), n in through) for n in names])
-        everything = self.estimator.features(**stacked, real=real.to(self.device))
+        everything = self.estimator.features(whole["value"], whole["error"], whole["state"], real.to(self.device), pictures(whole))
         sizes = [len(batch[n]["state"]) for n in names]
         starts = np.concatenate([[0], np.cumsum(sizes)])
         of = {n: everything[slice(int(starts[k]), int(starts[k + 1]))] for k, n in enumerate(names)}

@@ -9,43 +9,18 @@ from sbi_da.alignment.adapter import PARTS
 from sbi_da.alignment.pairs import PairTerm
 from sbi_da.alignment.placed import Place, PlacedTerm
 from sbi_da.alignment.registry import PAIR_TERMS, TERMS
-from sbi_da.alignment.schedule import Fixed, Linear, Ramp, Schedule
 from sbi_da.alignment.term import Term
+from sbi_da.augmentation import Augmentation
+from sbi_da.class_alignment_config import ClassAlignment
 from sbi_da.errors import UnknownNameError
+from sbi_da.optimiser import OptimiserKind
 from sbi_da.schema import build
+from sbi_da.weighting import Weighting
 
 __all__ = ["AlignmentConfig", "MixtureSpec", "PairSpec", "TermSpec", "Weighting"]
 
-SCHEDULES: dict[str, type[Schedule]] = {s.kind: s for s in (Fixed, Linear, Ramp)}
-
-
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
-
-
-class Weighting(_Strict):
-    """How much a loss counts in the course of the training.
-
-    Attributes:
-        kind: fixed, linear, or ramp (nothing during ``warmup``, then a rise until ``full``).
-        value: the weight in the end.
-        warmup: progress, from 0 to 1, at which a ramp begins.
-        full: progress at which it ends.
-    """
-
-    kind: Literal["fixed", "linear", "ramp"] = "ramp"
-    value: float = Field(0.5, ge=0)
-    warmup: float = Field(0.0, ge=0, le=1)
-    full: float = Field(0.3, ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _possible(self) -> "Weighting":
-        self.build()
-        return self
-
-    def build(self) -> Schedule:
-        """The schedule."""
-        return Ramp(self.value, self.warmup, self.full) if self.kind == "ramp" else SCHEDULES[self.kind](self.value)
 
 
 class TermSpec(_Strict):
@@ -154,6 +129,11 @@ class AlignmentConfig(_Strict):
         steps_per_epoch: optimiser steps per epoch.
         batch: simulated objects per step, and as many real ones at most.
         learning_rate: peak of the schedule.
+        optimiser: as in training.
+        weight_decay: None: as in training.
+        augmentation: how images of both sides are transformed; None: as in training.
+        classes: what is done beside, where a class is inferred; of what stands above, correction, pairs, labelled, mixture, population,
+            deploy, held_out and recalibrate then have no part.
     """
 
     correction: bool = True
@@ -172,6 +152,10 @@ class AlignmentConfig(_Strict):
     steps_per_epoch: int = Field(200, ge=1)
     batch: int = Field(512, ge=2)
     learning_rate: float = Field(2e-3, gt=0)
+    optimiser: OptimiserKind | None = None
+    weight_decay: float | None = Field(None, ge=0)
+    augmentation: Augmentation | None = None
+    classes: ClassAlignment = ClassAlignment()
 
     @model_validator(mode="after")
     def _consistent(self) -> "AlignmentConfig":

@@ -90,8 +90,13 @@ def align(
         SbiDaError: what is asked for needs objects that were not given, or too few of them can be used, or ``out`` is something else.
     """
     config = config or AlignmentConfig()
+    if base.classes:
+        raise SbiDaError("this estimator infers a class: align it with sbi_da.class_alignment_run.align_classes")
     experiment = Config.model_validate(base.metadata["config"])
-    simulator = simulator or get_simulator(experiment.simulator.name, **experiment.simulator.options)
+    if simulator is None:
+        if experiment.simulator is None:
+            raise SbiDaError("the estimator names no simulator to align with: give one")
+        simulator = get_simulator(experiment.simulator.name, **experiment.simulator.options)
     _check(base, simulator, labelled, real, config)
     if threads:
         torch.set_num_threads(threads)
@@ -269,9 +274,9 @@ def _pictures(
     if real is None or len(real) < FEWEST:
         return
     rows = np.sort(np.random.default_rng(task.seed).permutation(len(real))[:COMPARED])
-    before, after = (task.from_prior(simulator).scalars for simulator in (task.simulator, lesson.simulator))
-    scalars = task.base.layout.read(real.isel(rows))
-    figure = context_figure(task.base, candidate, before, after, scalars, task.config.correction)
+    before, after = (task.from_prior(simulator).observed for simulator in (task.simulator, lesson.simulator))
+    observed = task.base.layout.read(real.isel(rows))
+    figure = context_figure(task.base, candidate, before, after, observed, task.config.correction)
     figure.savefig(folder / "contexts.png", dpi=150)
 
 

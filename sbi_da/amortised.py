@@ -7,7 +7,7 @@ from sbi_da.alignment.mixture import BankMixture, couple
 from sbi_da.alignment_config import MixtureSpec
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
-from sbi_da.layout import Scalars
+from sbi_da.layout import Observations
 from sbi_da.records import ABSENT, Records
 from sbi_da.simulators import Simulator
 from sbi_da.sources import PopulationWeights, SimulatorSource
@@ -42,22 +42,22 @@ def mixture_draws(
     """
     rng = np.random.default_rng(seed)
     layout = estimator.layout
-    scalars = layout.read(real.isel(np.sort(rng.permutation(len(real))[:LARGEST])))
+    observed = layout.read(real.isel(np.sort(rng.permutation(len(real))[:LARGEST])))
     source = SimulatorSource(simulator, layout.surveys, estimator.prior, seed=seed)
-    present = scalars.state != ABSENT
+    present = observed.state != ABSENT
     surveys = np.stack([present[:, layout.survey_index == k].any(1) for k in range(len(layout.surveys))], 1)
-    z = np.empty((len(scalars), DRAWS, len(estimator.parameter_names)))
+    z = np.empty((len(observed), DRAWS, len(estimator.parameter_names)))
     for k, pattern in enumerate(np.unique(surveys, axis=0)):
         rows = np.flatnonzero((surveys == pattern).all(1))
         bank = source.examples(spec.bank, k)
-        seen = (bank.scalars.state != ABSENT).any(1)  # a source has objects that nobody looked at
-        simulated, bank_z = bank.scalars.take(seen), bank.z[seen]
+        seen = (bank.observed.state != ABSENT).any(1)  # a source has objects that nobody looked at
+        simulated, bank_z = bank.observed.take(seen), bank.z[seen]
         state = np.where(present[rng.choice(rows, len(bank_z))], simulated.state, ABSENT).astype(simulated.state.dtype)
-        contexts = estimator.encode(Scalars(simulated.value, simulated.error, state), real=corrected)
+        contexts = estimator.encode(Observations(simulated.value, simulated.error, state), real=corrected)
         masses = None if weights is None else contexts.new_tensor(weights(bank_z))
         if masses is not None and not masses.any():
             raise SbiDaError("the population of real objects is too far from the simulated one to weigh a bank: switch one of the two off")
-        shares = couple(estimator.encode(scalars.take(rows), real=True), contexts, spec.gamma, spec.tau, masses)
-        drawn = BankMixture(estimator.head, contexts, shares).sample(DRAWS, z.shape[2], seed + k)
+        shares = couple(estimator.encode(observed.take(rows), real=True), contexts, spec.gamma, spec.tau, masses)
+        drawn = BankMixture(estimator.density[1], contexts, shares).sample(DRAWS, z.shape[2], seed + k)
         z[rows] = np.clip(drawn.numpy(), -8, 8)
-    return Paired(scalars, None, z)
+    return Paired(observed, None, z)

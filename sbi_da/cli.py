@@ -3,7 +3,7 @@
 import argparse
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,11 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--out", required=True, type=Path, metavar="RECORDS.zarr")
     add.add_argument("--n", type=_whole(1), default=10_000, metavar="N", help="number of objects (default 10000)")
     add.add_argument("--seed", type=_whole(0), default=None, metavar="S", help="default: the config's seed")
+
+    add = commands.add_parser("pack", help="images and their labels as records (Zarr)")
+    add.add_argument("description", metavar="YAML", help="which reader, which files, which columns; see docs/galaxies.md")
+    add.add_argument("overrides", nargs="*", metavar="key=value", help="for example path=galaxies.npz")
+    add.add_argument("--out", required=True, type=Path, metavar="RECORDS.zarr")
 
     add = commands.add_parser("train", help="train an estimator; the same command goes on after an interruption")
     _config_arguments(add)
@@ -128,6 +133,18 @@ def _simulate(arguments: argparse.Namespace) -> None:
     print(f"{len(records)} objects seen by {', '.join(records.surveys)}: {arguments.out}")
 
 
+def _pack(arguments: argparse.Namespace) -> None:
+    from sbi_da.packing import pack
+
+    if arguments.out.exists():
+        raise SbiDaError(f"{arguments.out} exists already: choose another name or remove it")
+    records = pack(arguments.description, arguments.overrides)
+    records.save(arguments.out)
+    unread = sum(str(flag) != "" for flag in records.columns.get("image_flag", ()))
+    lost = f", {unread} of them without a readable image (see image_flag)" if unread else ""
+    print(f"{len(records)} {records.attrs['domain']} objects with images of {', '.join(records.image_surveys)}{lost}: {arguments.out}")
+
+
 def _train(arguments: argparse.Namespace) -> None:
     from sbi_da.config import load_config
     from sbi_da.runs import train
@@ -172,6 +189,9 @@ def _align(arguments: argparse.Namespace) -> None:
     taught = {**plain, "parameters": columns} if columns else dict(plain)
     if arguments.group_column:
         taught["group_column"] = arguments.group_column
+    if base.classes:
+        _align_classes(base, arguments, config, plain, out)
+        return
     labelled = read_objects(base, arguments.labelled, **taught) if arguments.labelled else None
     if labelled is not None and constant:
         labelled = labelled.with_parameters({k: np.full(len(labelled), v) for k, v in constant.items()})
@@ -182,6 +202,28 @@ def _align(arguments: argparse.Namespace) -> None:
     print(f"{found.verdict.reason}\n{'aligned' if found.verdict.kept else 'unaligned'} estimator: {arguments.out}")
     if not found.verdict.kept:
         print(f"sbi-da: alignment is not used: {found.verdict.reason}", file=sys.stderr)
+
+
+def _align_classes(base: Any, arguments: argparse.Namespace, config: Any, plain: dict[str, Any], out: Path) -> None:
+    from sbi_da.class_alignment_run import align_classes
+    from sbi_da.inference import read_objects
+
+    if not arguments.real:
+        raise SbiDaError("a classifier is adapted to objects without labels: give them by --real")
+    real = read_objects(base, arguments.real, **plain)
+    labelled = read_objects(base, arguments.labelled, **plain) if arguments.labelled else None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="alignment is not used")  # said below
+        found = align_classes(
+            base, real, labelled, config.alignment, out, arguments.seed, config.training.threads, not arguments.quiet
+        )
+    shares = found.fractions
+    spans = ", ".join(
+        f"{name} {v:.3f} ({low:.3f} to {high:.3f})"
+        for name, v, low, high in zip(base.classes, shares.fractions, shares.low, shares.high, strict=True)
+    )
+    print(f"{found.verdict.reason}\nclass fractions of the real objects: {spans}{'' if shares.trusted else ' (not determined)'}")
+    print(f"{'aligned' if found.verdict.kept else 'unaligned'} estimator: {arguments.out}")
 
 
 def _check_folder(path: Path, replace: Sequence[str]) -> Path:
@@ -206,7 +248,22 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     metrics, figures = evaluate(estimator, records, arguments.draws, arguments.seed)
     write_evaluation(metrics, figures, out)
     overall = metrics["overall"]
+    if estimator.classes:
+        print(_class_scores(metrics, arguments.out))
+        return
     print(f"{overall['n']} objects, coverage error {overall['coverage']['error']['value']:.4f}: {arguments.out / 'report.html'}")
+
+
+def _class_scores(metrics: Mapping[str, Any], out: Path) -> str:
+    """The scores of a classifier beside the trivial predictor, in two lines."""
+    lines = []
+    for name, block in (("", metrics["overall"]), ("majority class: ", metrics["overall"]["baselines"]["majority"])):
+        scores = ", ".join(
+            f"{label} {block[key]['value']:.3f} ({block[key]['low']:.3f} to {block[key]['high']:.3f})"
+            for key, label in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"))
+        )
+        lines.append(f"{name}{scores}")
+    return f"{metrics['overall']['n']} objects: {lines[0]}\n{lines[1]}\n{out / 'report.html'}"
 
 
 def _pairs(items: Sequence[str], option: str, form: str) -> dict[str, str]:
@@ -263,6 +320,8 @@ def _query(arguments: argparse.Namespace) -> None:
         unseen, weak = sum(NO_DATA in flag for flag in flags), sum(bool({LOW_ESS, OUTSIDE_PRIOR} & set(flag)) for flag in flags)
         weakly = f", {weak} with few effective draws (see flag)" if weak else ""
         print(f"{len(records)} objects, {unseen} without data (answered by the prior){weakly}: {arguments.out}")
+    elif estimator.classes:
+        _print_classes(columns, estimator)
     else:
         _print_summaries(columns, [n for n in (*estimator.parameter_names, *estimator.derived)], estimator)
 
@@ -289,6 +348,24 @@ def _print_summaries(columns: dict[str, Any], names: list[str], estimator: Any, 
         console.print(f"... and {len(columns['id']) - rows} more: write all of them with --out FILE")
 
 
+def _print_classes(columns: dict[str, Any], estimator: Any, rows: int = 20) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    name = estimator.parameter_names[0]
+    table = Table(caption="class probabilities; anomaly: share of simulated objects that are less unusual, above 1 beyond all of them")
+    for column in ("id", "surveys", name, *estimator.classes, "anomaly"):
+        table.add_column(column)
+    for i in range(min(rows, len(columns["id"]))):
+        shares = [f"{columns[f'{name}_p_{c}'][i]:.3f}" for c in estimator.classes]
+        seen = f"{columns['surveys'][i]} {columns['flag'][i]}".strip()
+        table.add_row(str(columns["id"][i]), seen, str(columns[name][i]), *shares, f"{columns['anomaly'][i]:.2f}")
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(table)
+    if len(columns["id"]) > rows:
+        console.print(f"... and {len(columns['id']) - rows} more: write all of them with --out FILE")
+
+
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Arguments; overrides of a config may also stand after the options."""
     parser = _parser()
@@ -305,7 +382,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     arguments = _parse(argv)
-    commands = {"simulate": _simulate, "train": _train, "align": _align, "evaluate": _evaluate, "query": _query}
+    commands = {"simulate": _simulate, "pack": _pack, "train": _train, "align": _align, "evaluate": _evaluate, "query": _query}
     try:
         if arguments.command == "list":
             _list(arguments.what)

@@ -12,12 +12,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sbi_da.alignment_config import AlignmentConfig
+from sbi_da.augmentation import Augmentation
 from sbi_da.errors import ConfigError
-from sbi_da.estimator import NetworkConfig, SimulatorSpec
+from sbi_da.estimator import SimulatorSpec
+from sbi_da.network import NetworkConfig
+from sbi_da.optimiser import OptimiserKind
 from sbi_da.proposal import Proposal
 from sbi_da.records import AnyMissing, NothingMissing
 
-__all__ = ["Config", "TrainingConfig", "config_from", "config_root", "list_configs", "load_config", "read_mapping"]
+__all__ = ["Config", "TrainingConfig", "config_from", "config_root", "list_configs", "load_config", "override", "read_mapping"]
 
 
 class _Strict(BaseModel):
@@ -33,12 +36,14 @@ class TrainingConfig(_Strict):
         steps_per_epoch: optimiser steps per epoch.
         batch: objects per step.
         learning_rate: peak of the schedule.
+        optimiser: Muon with AdamW, AdamW alone, or SGD with Nesterov momentum.
         warmup: steps of linear warm-up; a cosine to zero follows.
         weight_decay: decoupled, per step relative to the learning rate.
         gradient_clip: largest gradient norm.
         patience: epochs without a better held-out NLL before stopping.
         validation: held-out simulated objects.
         records: train on these saved records instead of simulating (their noise is then fixed).
+        augmentation: how images are transformed at random.
         threads: torch threads; None leaves torch's own choice.
     """
 
@@ -47,12 +52,14 @@ class TrainingConfig(_Strict):
     steps_per_epoch: int = Field(400, ge=1)
     batch: int = Field(512, ge=2)
     learning_rate: float = Field(1e-3, gt=0)
+    optimiser: OptimiserKind = "muon"
     warmup: int = Field(300, ge=0)
     weight_decay: float = Field(1e-4, ge=0)
     gradient_clip: float = Field(5.0, gt=0)
     patience: int = Field(8, ge=1)
     validation: int = Field(5000, ge=2)
     records: str | None = None
+    augmentation: Augmentation | None = None
     threads: int | None = Field(None, ge=1)
 
 
@@ -62,7 +69,7 @@ class Config(_Strict):
     Attributes:
         description: what it is, one line.
         seed: the same seed gives the same run on the same machine and versions.
-        simulator: simulator and its options.
+        simulator: simulator and its options; none where training records say all there is to know of the classes.
         surveys: survey names or folders; None takes those the simulator brings.
         parameters: what is inferred.
         derived: what is computed from the draws.
@@ -75,7 +82,7 @@ class Config(_Strict):
 
     description: str = ""
     seed: int = Field(0, ge=0)
-    simulator: SimulatorSpec
+    simulator: SimulatorSpec | None = None
     surveys: list[str] | None = None
     parameters: list[str] = Field(min_length=1)
     derived: list[str] = []
@@ -150,7 +157,12 @@ def _read(name: str, folder: Path | None = None, seen: tuple[Path, ...] = ()) ->
     return _merge(_read(str(parent), path.parent, (*seen, path.resolve())), content)
 
 
-def _override(content: dict[str, Any], items: Sequence[str]) -> None:
+def override(content: dict[str, Any], items: Sequence[str]) -> None:
+    """Set ``key.sub=value`` strings in plain content, in place.
+
+    Raises:
+        ConfigError: no such form, or a value that is not YAML.
+    """
     for item in items:
         key, separator, text = item.partition("=")
         if not separator or not key:
@@ -198,7 +210,7 @@ def config_from(content: Mapping[str, Any], overrides: Sequence[str] = (), name:
         ConfigError: naming the config or override, the key and what was expected.
     """
     changed = copy.deepcopy(dict(content))
-    _override(changed, overrides)
+    override(changed, overrides)
     try:
         return Config.model_validate(changed)
     except ValidationError as error:

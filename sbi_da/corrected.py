@@ -8,7 +8,7 @@ from scipy.special import ndtri
 
 from sbi_da.alignment.discrepancy import Discrepancy, fit_discrepancy
 from sbi_da.alignment.explanations import Hypotheses
-from sbi_da.layout import Layout, Scalars
+from sbi_da.layout import Layout, Observations
 from sbi_da.prior import Prior
 from sbi_da.records import OBSERVED
 from sbi_da.simulators import Simulator, Sky
@@ -101,7 +101,7 @@ class Explained:
 
     @classmethod
     def of(
-        cls, simulator: Simulator, layout: Layout, scalars: Scalars, theta: Mapping[str, np.ndarray],
+        cls, simulator: Simulator, layout: Layout, observed: Observations, theta: Mapping[str, np.ndarray],
         names: Sequence[str] | None = None, nuisances: int = 64, seed: int = 0, posterior: bool = False,
     ) -> "Explained":
         """Signals of the simulator at the parameters objects may have.
@@ -109,7 +109,7 @@ class Explained:
         Args:
             simulator: what explains.
             layout: channels.
-            scalars: what was measured.
+            observed: what was measured.
             theta: parameters of the simulator's prior, each of shape ``(object, draw)``: one draw where they are known exactly.
             names: what a discrepancy may depend on, among parameters and derived quantities; all by default.
             nuisances: skies (companions, discs, offsets) tried for an object.
@@ -126,16 +126,16 @@ class Explained:
         known = inputs({k: v.ravel() for k, v in theta.items()}).reshape(n, draws, -1)
         floor = np.array([c.noise.floor for c in layout.channels])
         scale = np.array([0.1 if c.kind == "parallax" else 1.0 for c in layout.channels])
-        seen, noise = scalars.state == OBSERVED, np.hypot(scalars.error, floor)
+        seen, noise = observed.state == OBSERVED, np.hypot(observed.error, floor)
         weight = np.zeros(signal.shape[:2])
         if posterior:
             spread = np.hypot(noise, MODEL_ERROR * scale)[:, None]
-            distance = np.where(seen[:, None], (np.where(seen, scalars.value, 0.0)[:, None] - signal) / spread, 0.0)
+            distance = np.where(seen[:, None], (np.where(seen, observed.value, 0.0)[:, None] - signal) / spread, 0.0)
             fit = -0.5 * np.square(distance).sum(-1).reshape(n, draws, repeats)
             known_already = np.logaddexp.reduce(fit, axis=2) - np.log(repeats)
             best = known_already.max(1, keepdims=True)
             weight = -np.repeat(np.maximum(known_already, best - LARGEST_RATIO), repeats, axis=1)
-        return cls(inputs, Hypotheses(known, signal, weight), scalars.value, noise, seen, scale)
+        return cls(inputs, Hypotheses(known, signal, weight), observed.value, noise, seen, scale)
 
     def score(self, discrepancy: Discrepancy) -> np.ndarray:
         """How well a discrepancy explains what was measured, log-density per object."""

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from sbi_da.diagnostics.domains import domain_auc
 from sbi_da.estimator import Estimator
-from sbi_da.layout import Scalars
+from sbi_da.layout import Observations
 from sbi_da.plots import latent_figure
 from sbi_da.records import Records
 from sbi_da.sources import Examples, PopulationWeights
@@ -46,7 +46,7 @@ def domain_figures(
         real: unlabelled.
         weights: of simulated objects by normal scores ``(object, parameter)``, all zero where they are not to be trusted; None: none known.
     """
-    context = estimator.encode(simulated.scalars)
+    context = estimator.encode(simulated.observed)
     with torch.inference_mode():
         nll = -estimator.head.log_prob(torch.from_numpy(simulated.z).float(), context).double().numpy()
     some = real.isel(np.sort(np.random.default_rng(0).permutation(len(real))[:ROWS]))
@@ -60,7 +60,9 @@ def domain_figures(
     return DomainFigures(float(nll.mean()), float(1 - z.clip(-6, 6).var(1).mean()), auc)
 
 
-def context_figure(base: Estimator, aligned: Estimator, before: Scalars, after: Scalars, real: Scalars, corrected: bool) -> Figure:
+def context_figure(
+    base: Estimator, aligned: Estimator, before: Observations, after: Observations, real: Observations, corrected: bool
+) -> Figure:
     """Contexts of simulated and real objects, before and after alignment, with the AUC of a probe that tells them apart.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -19,11 +19,18 @@ import sbi_da
 from sbi_da.alignment.adapter import RealBranch
 from sbi_da.alignment.features import Features
 from sbi_da.atomic import whole_folder
+from sbi_da.class_prior import ClassPrior, prior_from_dict
 from sbi_da.encoders import ScalarEncoder
+from sbi_da.encoders.images import ImageTokens, Pictures, runnable
 from sbi_da.errors import ArtefactError, SbiDaError, UnknownNameError
 from sbi_da.fusion import MaskedTransformer
-from sbi_da.layout import Layout, Scalars
+from sbi_da.layout import Layout, Observations
+from sbi_da.measured import measurements, pictures
+from sbi_da.network import NetworkConfig
+from sbi_da.normality import Normality
 from sbi_da.posteriors import Posterior, SplineHead
+from sbi_da.posteriors.categorical import CategoricalHead
+from sbi_da.posteriors.class_posterior import ClassPosterior
 from sbi_da.posteriors.recalibration import RecalibratedHead, Recalibration
 from sbi_da.prior import Prior
 from sbi_da.records import ABSENT, Records
@@ -33,42 +40,10 @@ from sbi_da.surveys import Survey
 __all__ = ["Estimator", "NetworkConfig", "SimulatorSpec"]
 
 SCHEMA = 1
+NORMALITY, EXPORTED = "normality.", "exported."
+FITTED = 2000
+"""Objects whose images settle the centres and scales of pixels."""
 FILES = ("model.safetensors", "estimator.json")
-
-
-class NetworkConfig(BaseModel):
-    """Sizes of the network.
-
-    Attributes:
-        width: token width.
-        layers: layers of the fusion transformer.
-        heads: attention heads.
-        summary: width of the encoder's sum over channels and of the perceptrons that follow.
-        blocks: residual perceptrons after the transformer.
-        context: width of the fused context.
-        transforms: coupling transforms of the flow.
-        bins: spline bins.
-        hidden: widths of the flow's conditioners.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-    width: int = Field(64, ge=4)
-    layers: int = Field(3, ge=1)
-    heads: int = Field(4, ge=1)
-    summary: int = Field(256, ge=4)
-    blocks: int = Field(3, ge=0)
-    context: int = Field(128, ge=4)
-    transforms: int = Field(5, ge=1)
-    bins: int = Field(12, ge=2)
-    hidden: tuple[int, ...] = (128, 128)
-
-    @model_validator(mode="after")
-    def _check(self) -> "NetworkConfig":
-        if self.width % self.heads:
-            raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
-        if not self.hidden or min(self.hidden) < 1:
-            raise ValueError(f"hidden must be one or more widths of at least 1, not {list(self.hidden)}")
-        return self
 
 
 class SimulatorSpec(BaseModel):
@@ -89,7 +64,7 @@ class Estimator(nn.Module):
 
     Args:
         surveys: surveys it reads.
-        prior: joint prior of the inferred parameters; the network works in its normal scores.
+        prior: joint prior of the inferred parameters, in whose normal scores the network works; or that of a class.
         parameters: description of the inferred parameters and derived quantities by name.
         network: sizes.
         derived: quantities computed from draws by the simulator.
@@ -101,7 +76,7 @@ class Estimator(nn.Module):
     def __init__(
         self,
         surveys: Sequence[Survey],
-        prior: Prior,
+        prior: Prior | ClassPrior,
         parameters: Mapping[str, Parameter],
         network: NetworkConfig | None = None,
         derived: Sequence[str] = (),
@@ -120,13 +95,24 @@ class Estimator(nn.Module):
         self.metadata = dict(metadata or {})
         size = self.network
         kinds = [channel.kind for channel in self.layout.channels]
-        self.encoder = ScalarEncoder(kinds, self.layout.survey_index.tolist(), size.width, size.summary)
+        index = self.layout.survey_index.tolist()
+        self.encoder = ScalarEncoder(kinds, index, size.width, size.summary, len(self.layout.surveys))
+        self.images = ImageTokens(self.layout.surveys, size.images, size.width, size.summary) if self.layout.cameras else None
         self.fusion = MaskedTransformer(size.width, size.context, size.layers, size.heads, size.summary, size.blocks)
-        self.head = SplineHead(len(prior.names), size.context, size.transforms, size.bins, size.hidden)
+        self.head: SplineHead | CategoricalHead
+        if isinstance(prior, ClassPrior):
+            head = size.classifier
+            self.head = CategoricalHead(len(prior.classes), size.context, head.hidden, head.dropout, head.logit_scale)
+        else:
+            self.head = SplineHead(len(prior.names), size.context, size.transforms, size.bins, size.hidden)
         self.adapter: RealBranch | None = None
         self.adapt(adapter)
         self.recalibration: Recalibration | None = None
         """Of the posteriors of real objects."""
+        self.population: tuple[float, ...] | None = None
+        """Class fractions of real objects, which their posteriors assume; None: those of the training."""
+        self.normality: Normality | None = None
+        """How far from its classes a simulated object lies, to tell anomalies by; classifiers have it once they are trained."""
 
     @property
     def surveys(self) -> list[str]:
@@ -143,7 +129,52 @@ class Estimator(nn.Module):
         size, index = self.network, self.layout.survey_index.tolist()
         self.adapter = RealBranch(parts, index, size.width, size.summary, size.context) if parts else None
 
-    def features(self, value: Tensor, error: Tensor, state: Tensor, real: Tensor | None = None) -> Features:
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes where a class is inferred; empty otherwise."""
+        return self.prior.classes if isinstance(self.prior, ClassPrior) else ()
+
+    def fit(self, observed: Observations) -> None:
+        """Take the centres and scales of the encoders from a sample."""
+        sample = measurements(observed)
+        self.encoder.fit(sample["value"], sample["error"], sample["state"])
+        if self.images is not None:
+            self.images.fit(pictures(measurements(observed, slice(0, FITTED))))
+
+    def anomaly(self, context: Tensor) -> np.ndarray:
+        """For contexts, the share of simulated objects that are less unlike their classes; NaN where that was not learned."""
+        return np.full(len(context), np.nan) if self.normality is None else self.normality(context.double().numpy())
+
+    def classify(self, context: Tensor, ids: np.ndarray, real: bool = False) -> ClassPosterior:
+        """Posteriors of classes from contexts ``(object, context)``."""
+        if not isinstance(self.head, CategoricalHead) or not isinstance(self.prior, ClassPrior):
+            raise SbiDaError("this estimator infers no class")
+        with torch.inference_mode():
+            log_p = self.head.log_probabilities(context).double().numpy()
+        posterior = ClassPosterior(ids, self.prior.classes, log_p, np.array(self.prior.fractions), self.prior.name)
+        return posterior.under(np.array(self.population)) if real and self.population else posterior
+
+    @property
+    def density(self) -> tuple[Prior, SplineHead]:
+        """Prior and head where continuous parameters are inferred.
+
+        Raises:
+            SbiDaError: a class is inferred.
+        """
+        if isinstance(self.prior, ClassPrior) or not isinstance(self.head, SplineHead):
+            raise SbiDaError(f"this estimator infers the class {', '.join(self.prior.names)}: it has no density over parameters")
+        return self.prior, self.head
+
+    @property
+    def class_counts(self) -> np.ndarray:
+        """Training objects of each class, shape ``(class,)``; of a simulator, whose number is not bounded, per ten thousand."""
+        if not isinstance(self.prior, ClassPrior):
+            raise SbiDaError("this estimator infers no class")
+        return np.array(self.prior.fractions) * (self.prior.objects or 10_000)
+
+    def features(
+        self, value: Tensor, error: Tensor, state: Tensor, real: Tensor | None = None, images: Pictures | None = None
+    ) -> Features:
         """Encode laid-out measurements.
 
         Args:
@@ -151,6 +182,7 @@ class Estimator(nn.Module):
             error: same shape.
             state: same shape.
             real: which objects are real and pass the adapter, boolean, shape ``(object,)``; None: none.
+            images: by survey; surveys that are missing are absent.
         """
         adapter = self.adapter if real is not None else None
         if adapter is not None and real is not None:
@@ -158,6 +190,13 @@ class Estimator(nn.Module):
             shift = adapter.shift(self.encoder.colours(value, error, state), seen) * self.encoder.scale[1]
             value = torch.where(seen & real[:, None], value + shift, value)
         tokens, present, summary = self.encoder(value, error, state)
+        if self.images is not None and images:
+            seen_tokens, held, added = self.images(images, len(state), real)
+            surveys = slice(1, 1 + len(self.surveys))
+            kept = torch.where(present[:, surveys, None], tokens[:, surveys], 0.0)
+            tokens = torch.cat([tokens[:, :1], kept + seen_tokens, tokens[:, surveys.stop :]], dim=1)
+            present = torch.cat([present[:, :1], present[:, surveys] | held, present[:, surveys.stop :]], dim=1)
+            summary = summary + added
         if adapter is not None and real is not None:
             adapted, moved = adapter.tokens(tokens, summary)
             tokens = torch.where(real[:, None, None], adapted, tokens)
@@ -168,39 +207,43 @@ class Estimator(nn.Module):
         surveys = slice(1, 1 + len(self.surveys))
         return Features(context, tokens[:, surveys], present[:, surveys])
 
-    def context(self, value: Tensor, error: Tensor, state: Tensor, real: Tensor | None = None) -> Tensor:
+    def context(
+        self, value: Tensor, error: Tensor, state: Tensor, real: Tensor | None = None, images: Pictures | None = None
+    ) -> Tensor:
         """Contexts of laid-out measurements, shape ``(object, context)``; arguments as of :meth:`features`."""
-        return self.features(value, error, state, real).context
+        return self.features(value, error, state, real, images).context
 
-    def encode(self, scalars: Scalars, batch: int = 4096, real: bool = False) -> Tensor:
+    def encode(self, observed: Observations, batch: int | None = None, real: bool = False) -> Tensor:
         """Contexts of laid-out measurements, of real objects or not, without gradients, in evaluation mode."""
         training = self.training
         self.eval()
+        batch = batch or (4096 if self.images is None else 256)
         pieces = [torch.zeros(0, self.network.context)]
         with torch.inference_mode():
-            for start in range(0, len(scalars), batch):
-                rows = slice(start, start + batch)
-                pieces.append(
-                    self.context(
-                        torch.from_numpy(scalars.value[rows]).float(),
-                        torch.from_numpy(scalars.error[rows]).float(),
-                        torch.from_numpy(scalars.state[rows]),
-                        torch.full((len(scalars.state[rows]),), True) if real else None,
-                    )
-                )
+            for start in range(0, len(observed), batch):
+                part = measurements(observed, slice(start, start + batch))
+                side = torch.full((len(part["state"]),), True) if real else None
+                pieces.append(self.context(part["value"], part["error"], part["state"], side, pictures(part)))
         self.train(training)
         return torch.cat(pieces)
 
-    def forward(self, records: Records) -> Posterior:
-        """Posteriors of ``records``; surveys they lack are absent, surveys the estimator does not know are not read."""
+    def forward(self, records: Records) -> Any:
+        """Posteriors of ``records``; surveys they lack are absent, surveys the estimator does not know are not read.
+
+        Returns:
+            A :class:`~sbi_da.posteriors.Posterior`, or of a class a :class:`~sbi_da.posteriors.class_posterior.ClassPosterior`.
+        """
         unread = [s for s in records.surveys if s not in self.surveys]
         if unread and len(unread) == len(records.surveys):
             raise SbiDaError(f"the estimator reads {', '.join(self.surveys)}; the records hold only {', '.join(unread)}")
         real = records.attrs.get("domain") == "real"
+        if isinstance(self.head, CategoricalHead):
+            return self.classify(self.encode(self.layout.read(records), real=real), records.ids, real)
+        prior, head = self.density
         return Posterior(
-            RecalibratedHead(self.head, self.recalibration) if real and self.recalibration else self.head,
+            RecalibratedHead(head, self.recalibration) if real and self.recalibration else head,
             self.encode(self.layout.read(records), real=real),
-            self.prior,
+            prior,
             records.ids,
             units={k: p.unit for k, p in self.parameters_info.items()},
             derive=self._derive if self.derived else None,
@@ -225,7 +268,15 @@ class Estimator(nn.Module):
         path = Path(path)
         with whole_folder(path, replace=FILES) as folder:
             try:
-                save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / FILES[0])
+                weights = {k: v.contiguous() for k, v in self.state_dict().items()}
+                network = self.network
+                if self.images is not None:
+                    images, exported = self.images.portable(network.images)
+                    network = network.model_copy(update={"images": images})
+                    weights |= {f"{EXPORTED}{k}": v.contiguous() for k, v in exported.items()}
+                if self.normality is not None:
+                    weights |= {f"{NORMALITY}{k}": torch.from_numpy(v) for k, v in self.normality.arrays().items()}
+                save_file(weights, folder / FILES[0])
             except SafetensorError as error:
                 raise ArtefactError(f"{path}: cannot be written ({error}): free space or choose another place") from error
             content = {
@@ -233,11 +284,12 @@ class Estimator(nn.Module):
                 "surveys": [survey.model_dump(mode="json") for survey in self.layout.surveys],
                 "parameters": [asdict(p) for p in self.parameters_info.values()],
                 "prior": self.prior.to_dict(),
-                "network": self.network.model_dump(mode="json"),
+                "network": network.model_dump(mode="json"),
                 "derived": list(self.derived),
                 "simulator": self.simulator.model_dump(mode="json") if self.simulator else None,
                 "adapter": list(self.adapter.parts) if self.adapter else [],
                 "recalibration": self.recalibration.to_dict() if self.recalibration else None,
+                "population": self.population,
                 "weights_sha256": hashlib.sha256((folder / FILES[0]).read_bytes()).hexdigest(),
                 "versions": _versions(),
                 "metadata": self.metadata,
@@ -272,22 +324,38 @@ class Estimator(nn.Module):
         if hashlib.sha256(weights.read_bytes()).hexdigest() != content.get("weights_sha256"):
             raise ArtefactError(f"{weights}: truncated or altered (checksum differs): copy or train it again")
         try:
+            network = NetworkConfig.model_validate(content["network"])
+            images, exported = runnable(network.images)
+            network = network.model_copy(update={"images": images})
             estimator = cls(
                 [Survey.model_validate(s) for s in content["surveys"]],
-                Prior.from_dict(content["prior"]),
-                {p["name"]: Parameter(**{**p, "bounds": tuple(p["bounds"])}) for p in content["parameters"]},
-                NetworkConfig.model_validate(content["network"]),
+                prior_from_dict(content["prior"]),
+                {p["name"]: _parameter(p) for p in content["parameters"]},
+                network,
                 content["derived"],
                 SimulatorSpec.model_validate(content["simulator"]) if content["simulator"] else None,
                 content["metadata"],
                 content.get("adapter", []),
             )
-            estimator.load_state_dict(load_file(weights))
+            tensors = load_file(weights)
+            arrays = {k.removeprefix(NORMALITY): v.numpy() for k, v in tensors.items() if k.startswith(NORMALITY)}
+            estimator.normality = Normality.from_arrays(arrays) if arrays else None
+            plain = {k: v for k, v in tensors.items() if not k.startswith((NORMALITY, EXPORTED))}
+            if exported:
+                kept = {k: v for k, v in plain.items() if not k.startswith("images.encoders.")}
+                plain = kept | {k.removeprefix(EXPORTED): v for k, v in tensors.items() if k.startswith(EXPORTED)}
+            estimator.load_state_dict(plain)
             if content.get("recalibration"):
                 estimator.recalibration = Recalibration.from_dict(content["recalibration"])
+            if content.get("population"):
+                estimator.population = tuple(content["population"])
         except (KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
             raise ArtefactError(f"{path}: cannot be read ({' '.join(str(error).split())}): train it again") from error
         return estimator.eval()
+
+
+def _parameter(content: Mapping[str, Any]) -> Parameter:
+    return Parameter(**{**content, "bounds": tuple(content["bounds"]), "classes": tuple(content.get("classes", ()))})
 
 
 def _versions() -> dict[str, str]:

@@ -10,11 +10,13 @@ from matplotlib.figure import Figure
 
 from sbi_da import plots
 from sbi_da.atomic import whole_folder
+from sbi_da.class_evaluation import evaluate_class_records
+from sbi_da.classification_report import classification_report
 from sbi_da.diagnostics import bins, evaluate_draws
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.evaluation_report import evaluation_report
-from sbi_da.layout import Scalars
+from sbi_da.layout import Observations
 from sbi_da.records import LIMIT, OBSERVED, Records
 
 __all__ = ["evaluate", "signal_to_noise", "strata", "write_evaluation"]
@@ -31,11 +33,11 @@ NOTES = (
 )
 
 
-def signal_to_noise(scalars: Scalars, estimator: Estimator) -> np.ndarray:
+def signal_to_noise(observed: Observations, estimator: Estimator) -> np.ndarray:
     """Largest signal-to-noise ratio over the observed channels of each object, NaN where there is none."""
     magnitude = np.array([c.kind == "magnitude" for c in estimator.layout.channels])
-    seen = scalars.state == OBSERVED
-    value, error = np.where(seen, scalars.value, 0.0), np.where(seen, scalars.error, 1.0)
+    seen = observed.state == OBSERVED
+    value, error = np.where(seen, observed.value, 0.0), np.where(seen, observed.error, 1.0)
     ratio = np.where(magnitude, 2.5 / np.log(10) / error, np.abs(value) / error)
     best = np.where(seen, ratio, -np.inf).max(1)
     return np.where(seen.any(1), best, np.nan)
@@ -43,13 +45,13 @@ def signal_to_noise(scalars: Scalars, estimator: Estimator) -> np.ndarray:
 
 def strata(estimator: Estimator, records: Records) -> dict[str, np.ndarray]:
     """Labels by missing pattern, by what was detected, by signal-to-noise, and by log age where it is known."""
-    scalars = estimator.layout.read(records)
+    observed = estimator.layout.read(records)
     kept = records.select([s for s in estimator.surveys if s in records.surveys])
-    detected, looked = (scalars.state == OBSERVED).any(1), (scalars.state == LIMIT).any(1)
+    detected, looked = (observed.state == OBSERVED).any(1), (observed.state == LIMIT).any(1)
     labels = {
         "pattern": kept.pattern(),
         "detection": np.where(detected, "detected", np.where(looked, "only limits", "no data")),
-        "snr": bins(signal_to_noise(scalars, estimator), SNR_EDGES),
+        "snr": bins(signal_to_noise(observed, estimator), SNR_EDGES),
     }
     if "log_age" in records.parameters:
         age = records.parameters["log_age"]
@@ -73,17 +75,20 @@ def draw(estimator: Estimator, records: Records, names: list[str], draws: int, s
 def evaluate(
     estimator: Estimator, records: Records, draws: int = 500, seed: int = 0
 ) -> tuple[dict[str, Any], dict[str, Figure]]:
-    """Metrics and figures.
+    """Metrics and figures; of a classifier those of :func:`~sbi_da.classifier_evaluation.evaluate_classifier`.
 
     Args:
         estimator: what is judged.
-        records: objects with every inferred parameter known; derived quantities are judged where known.
+        records: labels that were sealed are opened; objects with every inferred parameter known; derived quantities are judged where known.
         draws: posterior draws per object.
         seed: of draws, ranks and bootstrap.
 
     Raises:
         SbiDaError: a parameter is not in the records, or they were drawn from a proposal.
     """
+    if estimator.classes:
+        return evaluate_class_records(estimator, records, seed)
+    records = records.opened()
     known = records.parameters
     lacking = [n for n in estimator.parameter_names if n not in known]
     if lacking:
@@ -138,7 +143,10 @@ def write_evaluation(metrics: Mapping[str, Any], figures: Mapping[str, Figure], 
     """Write ``metrics.json``, ``report.html`` and ``figures/*.png`` into a folder that appears whole."""
     with whole_folder(out, replace=OUTPUTS) as folder:
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
-        report = evaluation_report(metrics, figures, "Evaluation", NOTES)
+        if "classes" in metrics:
+            report = classification_report(metrics, figures)
+        else:
+            report = evaluation_report(metrics, figures, "Evaluation", NOTES)
         report.write(folder / "report.html")
         (folder / "figures").mkdir()
         for name, picture in figures.items():

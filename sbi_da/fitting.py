@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ __all__ = ["fit"]
 
 
 def fit(
-    module: TrainingModule, streams: StreamModule, config: TrainingConfig, out: str | Path | None = None, progress: bool = False
+    module: TrainingModule, streams: StreamModule, config: TrainingConfig, out: str | Path | None = None, progress: bool = False,
+    callbacks: Sequence[Any] = (),
 ) -> None:
     """Train for all epochs; the last weights stay, for earlier ones belong to losses whose weights still rose.
 
@@ -25,6 +27,7 @@ def fit(
         config: schedule.
         out: folder for logs; None: none.
         progress: show a progress bar.
+        callbacks: of Lightning.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     logger: Any = CSVLogger(out, "logs", version="") if out is not None else False
@@ -33,7 +36,7 @@ def fit(
         trainer = L.Trainer(
             accelerator="auto", devices=1, max_epochs=config.epochs, gradient_clip_val=config.gradient_clip, logger=logger,
             enable_progress_bar=progress, enable_checkpointing=False, enable_model_summary=False, num_sanity_val_steps=0,
-            limit_val_batches=0, log_every_n_steps=50,
+            limit_val_batches=0, log_every_n_steps=50, callbacks=list(callbacks),
         )
         try:
             trainer.fit(module, streams)

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from sbi_da.class_evaluation import class_columns
 from sbi_da.errors import ConfigError, SbiDaError, UnknownNameError
 from sbi_da.estimator import Estimator
 from sbi_da.records import Records, read_table
 
-__all__ = ["LOW_ESS", "NO_DATA", "OUTSIDE_PRIOR", "query", "read_objects", "summarise", "summary_units"]
+__all__ = ["LOW_ESS", "NO_DATA", "OUTSIDE_PRIOR", "UNREADABLE", "query", "read_objects", "summarise", "summary_units"]
 
 NO_DATA = "no_data"
 """Flag of an object none of whose measurements could be used: its posterior is the prior."""
@@ -19,6 +20,8 @@ LOW_ESS = "low_ess"
 """Flag of an object for which few draws carry the weight of the condition or of the prior asked for."""
 OUTSIDE_PRIOR = "outside_prior"
 """Flag of an object none of whose draws has any weight: its summaries are NaN."""
+UNREADABLE = "unreadable_image"
+"""Flag of an object with an image that could not be read; the root column ``image_flag`` of its records says why."""
 CHUNK = 2000
 """Objects sampled at a time; fewer when more than 1,000 draws are wanted."""
 QUANTILES = (0.05, 0.16, 0.5, 0.84, 0.95)
@@ -76,15 +79,19 @@ def query(
 
     Returns:
         ``id``; ``surveys`` (those with a measurement, joined by ``+``); ``flag`` (empty, or :data:`NO_DATA`, :data:`LOW_ESS`,
-        :data:`OUTSIDE_PRIOR`, joined by ``+``); with ``given`` or ``prior`` the effective sample size ``ess``; and for every
-        parameter and derived quantity its mean, standard deviation and 5, 16, 50, 84, 95 % quantiles as ``<name>_mean``, ``<name>_sd``,
-        ``<name>_q05`` ... in its own unit.
+        :data:`OUTSIDE_PRIOR`, :data:`UNREADABLE`, joined by ``+``); with ``given`` or ``prior`` the effective sample size ``ess``; and
+        for every parameter and derived quantity its mean, standard deviation and 5, 16, 50, 84, 95 % quantiles as ``<name>_mean``,
+        ``<name>_sd``, ``<name>_q05`` ... in its own unit. Where a class is inferred instead: its most probable value, the probability
+        of that and of every class, and the anomaly score, see :func:`~sbi_da.class_evaluation.class_columns`; ``prior`` then gives
+        fractions of the classes.
     """
     if draws < 1:
         raise SbiDaError(f"draws must be at least 1, not {draws}")
     names = [*estimator.parameter_names, *estimator.derived]
     used = records.select([s for s in records.surveys if s in estimator.surveys])
     pattern = used.pattern()
+    if estimator.classes:
+        return _query_classes(estimator, records, pattern, given, prior)
     ess = np.full(len(records), np.nan)
     summary = {name: np.full((len(STATISTICS), len(records)), np.nan) for name in names}
     step = max(1, min(CHUNK, 1000 * CHUNK // draws))
@@ -120,6 +127,21 @@ def query(
     return columns
 
 
+def _query_classes(
+    estimator: Estimator, records: Records, pattern: np.ndarray, given: Mapping[str, float] | None, prior: Mapping[str, Any] | None
+) -> dict[str, np.ndarray]:
+    """Class probabilities, with a flag for images that could not be read."""
+    name = estimator.parameter_names[0]
+    if given:
+        raise SbiDaError(f"given {', '.join(given)}: only the class {name} is inferred, and it cannot be held: use prior for its fractions")
+    for key in prior or {}:
+        if key != name:
+            raise UnknownNameError("parameter", key, [name])
+    columns, unreadable = class_columns(estimator, records, (prior or {}).get(name))
+    flags = {NO_DATA: pattern == "none", UNREADABLE: unreadable != ""}
+    return {"id": records.ids, "surveys": pattern, "flag": _joined(flags), **columns}
+
+
 def summarise(drawn: np.ndarray) -> np.ndarray:
     """The :data:`STATISTICS` of draws of shape ``(object, draw)``, shape ``(statistic, object)``; NaN draws are left out."""
     with warnings.catch_warnings():
@@ -134,6 +156,8 @@ def summary_units(estimator: Estimator) -> dict[str, str]:
     from astropy import units as u
 
     found: dict[str, str] = {}
+    if estimator.classes:
+        return found
     for name in (*estimator.parameter_names, *estimator.derived):
         unit = estimator.parameter(name).unit
         try:

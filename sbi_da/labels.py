@@ -246,7 +246,7 @@ def label_noise(estimator: Estimator, records: Records) -> Tensor | None:
     inside = torch.isfinite(z).all(1, keepdim=True)
     context = estimator.encode(estimator.layout.read(records), real=records.attrs.get("domain") == "real")
     with torch.inference_mode():
-        noise = estimator.head.noise(torch.where(inside, z, 0.0), context)[0]
+        noise = estimator.density[1].noise(torch.where(inside, z, 0.0), context)[0]
     return torch.where(inside, noise, torch.nan)
 
 

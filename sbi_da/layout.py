@@ -3,32 +3,55 @@
 Surveys and channels are matched by name: their order in the records, and anything the estimator does not know, never matters.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from sbi_da.errors import SbiDaError
-from sbi_da.records import ABSENT, Records
-from sbi_da.surveys import Channel, Survey
+from sbi_da.records import ABSENT, Images, LazyPixels, Records
+from sbi_da.surveys import Channel, Imaging, Survey
 
-__all__ = ["Layout", "Scalars"]
+__all__ = ["Layout", "Observations"]
 
 
 @dataclass(frozen=True)
-class Scalars:
-    """Scalar measurements over all channels of a layout, each of shape ``(object, channel)``."""
+class Observations:
+    """What the surveys of a layout measured of some objects.
+
+    Attributes:
+        value: of all scalar channels, shape ``(object, channel)``.
+        error: same shape.
+        state: same shape.
+        images: by survey, with the bands of its card in order.
+    """
 
     value: np.ndarray
     error: np.ndarray
     state: np.ndarray
+    images: Mapping[str, Images] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.state)
 
-    def take(self, index: np.ndarray) -> "Scalars":
+    def take(self, index: np.ndarray) -> "Observations":
         """Some of the objects."""
-        return Scalars(self.value[index], self.error[index], self.state[index])
+        images = {name: image.take(index) for name, image in self.images.items()}
+        return Observations(self.value[index], self.error[index], self.state[index], images)
+
+    @property
+    def states(self) -> np.ndarray:
+        """States of all channels, then of all bands of images, shape ``(object, channel + band)``."""
+        return np.concatenate([self.state, *(image.state for image in self.images.values())], axis=1)
+
+    def where(self, keep: np.ndarray) -> "Observations":
+        """The same with entries of :attr:`states` absent where ``keep``, boolean of its shape, is False."""
+        start = self.state.shape[1]
+        state, images = np.where(keep[:, :start], self.state, ABSENT).astype(np.uint8), {}
+        for name, image in self.images.items():
+            images[name] = image.where(keep[:, start : start + len(image.bands)])
+            start += len(image.bands)
+        return Observations(self.value, self.error, state, images)
 
 
 @dataclass(frozen=True)
@@ -52,12 +75,24 @@ class Layout:
         """Index of the survey of each channel."""
         return np.repeat(np.arange(len(self.surveys)), [len(s.channels) for s in self.surveys])
 
-    def read(self, records: Records) -> Scalars:
+    @property
+    def cameras(self) -> dict[str, Imaging]:
+        """Of the surveys that have images."""
+        return {survey.name: survey.image for survey in self.surveys if survey.image is not None}
+
+    @property
+    def entry_survey(self) -> np.ndarray:
+        """Index of the survey of each entry of :attr:`Observations.states`."""
+        names = [survey.name for survey in self.surveys]
+        bands = [np.full(len(camera.bands), names.index(name)) for name, camera in self.cameras.items()]
+        return np.concatenate([self.survey_index, *bands]).astype(int)
+
+    def read(self, records: Records) -> Observations:
         """Lay out ``records``; what they do not hold is absent.
 
         Raises:
-            SbiDaError: a channel in another unit, or an observed value or error that is not a finite, positive number in the
-            range of single precision.
+            SbiDaError: a channel in another unit, images of another size, or an observed value or error that is not a finite, positive
+            number in the range of single precision.
         """
         n = len(records)
         shape = (n, len(self.channels))
@@ -76,7 +111,22 @@ class Layout:
                     state[:, column] = held.state[:, k]
                 column += 1
         self._check(value, error, state, records.ids)
-        return Scalars(value, error, state)
+        images = {name: self._images(name, camera, records) for name, camera in self.cameras.items()}
+        return Observations(value, error, state, images)
+
+    def _images(self, name: str, camera: Imaging, records: Records) -> Images:
+        """Images of one survey with the bands of its card, in order."""
+        n, bands = len(records), camera.band_names
+        if name not in records.image_surveys:
+            nowhere = np.broadcast_to(np.zeros((), np.uint8), (n, len(bands), camera.size, camera.size))
+            return Images(bands, nowhere, np.ones((n, len(bands))), np.full((n, len(bands)), ABSENT, np.uint8))
+        held = records.images(name)
+        if held.pixels.shape[2:] != (camera.size, camera.size):
+            raise SbiDaError(
+                f"{name}: images of {held.pixels.shape[3]} x {held.pixels.shape[2]} pixels, and the estimator reads "
+                f"{camera.size} x {camera.size}: resize them when they are packed"
+            )
+        return held if held.bands == bands else _in_order(held, bands)
 
     def _check(self, value: np.ndarray, error: np.ndarray, state: np.ndarray, ids: np.ndarray) -> None:
         seen = state != ABSENT
@@ -97,3 +147,20 @@ class Layout:
         """Boolean mask of the channels of the named surveys."""
         known = [s.name for s in self.surveys]
         return np.isin(self.survey_index, [known.index(name) for name in names])
+
+
+def _in_order(held: Images, bands: tuple[str, ...]) -> Images:
+    """Images with these bands, read when they are used; those they lack are absent."""
+    source = [held.bands.index(band) if band in held.bands else None for band in bands]
+    have = np.array([k is not None for k in source])
+    taken = [k for k in source if k is not None]
+
+    def read(index: np.ndarray) -> np.ndarray:
+        block = np.zeros((len(index), len(bands), *held.pixels.shape[2:]), held.pixels.dtype)
+        block[:, have] = held.pixels[index][:, taken]
+        return block
+
+    shape = (len(held), len(bands))
+    error, state = np.ones(shape), np.full(shape, ABSENT, np.uint8)
+    error[:, have], state[:, have] = held.error[:, taken], held.state[:, taken]
+    return Images(bands, LazyPixels(read, (*shape, *held.pixels.shape[2:]), held.pixels.dtype), error, state)

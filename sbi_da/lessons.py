@@ -13,7 +13,7 @@ from sbi_da.corrected import CorrectedSimulator, Explained, correct
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.labels import LabelledDraws, draw_parameters, labels_of
-from sbi_da.layout import Scalars
+from sbi_da.layout import Observations
 from sbi_da.real_population import parameter_scores, population_of_labels
 from sbi_da.records import ABSENT, Records
 from sbi_da.simulation import simulate
@@ -100,8 +100,8 @@ def learn_from_labels(base: Estimator, simulator: Simulator, labelled: Records, 
     corrected, paired, population = simulator, None, None
     if config.correction:
         names = list(dict.fromkeys([*labels_of(base, some), *base.parameter_names]))
-        scalars = base.layout.read(some)
-        explained = Explained.of(simulator, base.layout, scalars, theta, names, nuisances, seed, drawn.posterior)
+        observed = base.layout.read(some)
+        explained = Explained.of(simulator, base.layout, observed, theta, names, nuisances, seed, drawn.posterior)
         corrected = correct(simulator, base.layout, explained, groups=some.columns.get("group"), seed=seed)
     if config.needs_pairs:
         paired = _paired(base, corrected, some, theta, seed)
@@ -153,8 +153,8 @@ def learn_without_labels(base: Estimator, simulator: Simulator, real: Records, s
 
     def explained(which: np.ndarray) -> Explained:
         theta = {k: v[which] for k, v in drawn.theta.items()}
-        scalars = base.layout.read(some.isel(which))
-        return Explained.of(simulator, base.layout, scalars, theta, base.parameter_names, 64, seed)
+        observed = base.layout.read(some.isel(which))
+        return Explained.of(simulator, base.layout, observed, theta, base.parameter_names, 64, seed)
 
     judged, found = (
         correct(simulator, base.layout, explained(which), folds=0, sampled=True, seed=seed) for which in (taught, used)
@@ -168,11 +168,11 @@ def learn_without_labels(base: Estimator, simulator: Simulator, real: Records, s
 def _paired(base: Estimator, simulator: Simulator, some: Records, theta: dict[str, np.ndarray], seed: int) -> Paired:
     """Labelled objects with twins: simulated at their parameters, with their channels. None of them lies outside the prior."""
     layout = base.layout
-    scalars = layout.read(some)
+    observed = layout.read(some)
     pick = np.random.default_rng(seed).integers(next(iter(theta.values())).shape[1], size=(len(some), TWINS))
     flat = {k: np.take_along_axis(v, pick, axis=1).ravel() for k, v in theta.items()}
     twin = layout.read(simulate(simulator, layout.surveys, len(some) * TWINS, seed, theta=flat))
-    state = np.where(np.repeat(scalars.state, TWINS, 0) == ABSENT, ABSENT, twin.state).astype(twin.state.dtype)
+    state = np.where(np.repeat(observed.state, TWINS, 0) == ABSENT, ABSENT, twin.state).astype(twin.state.dtype)
     z = parameter_scores(base, simulator, some, theta)
     inside = np.isfinite(z).all(2)
     order = np.argsort(~inside, axis=1, kind="stable")
@@ -180,4 +180,4 @@ def _paired(base: Estimator, simulator: Simulator, some: Records, theta: dict[st
     z = np.take_along_axis(z, order[:, :, None], axis=1)
     kept = inside.any(1)
     rows = np.repeat(kept, TWINS)
-    return Paired(scalars.take(kept), Scalars(twin.value[rows], twin.error[rows], state[rows]), z[kept], TWINS)
+    return Paired(observed.take(kept), Observations(twin.value[rows], twin.error[rows], state[rows]), z[kept], TWINS)

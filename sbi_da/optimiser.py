@@ -1,4 +1,4 @@
-"""The optimiser: Muon for the matrices of the hidden layers, AdamW for everything else.
+"""Optimisers; by default Muon for the matrices of the hidden layers, AdamW for everything else.
 
 Muon (Jordan et al. 2024, by torch) orthogonalises the momentum of a weight matrix before it steps, so that directions with
 small gradients are followed as fast as the others. A posterior that photometry confines to a thin, curved sheet is mostly
@@ -6,13 +6,15 @@ such directions. Its steps are scaled to the size of AdamW's (``match_rms_adamw`
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import SGD, AdamW, Muon, Optimizer
 
-__all__ = ["MuonAdamW"]
+__all__ = ["MuonAdamW", "OptimiserKind", "optimiser"]
+
+OptimiserKind = Literal["muon", "adamw", "sgd"]
 
 SMALLEST = 16
 """Matrices narrower than this are left to AdamW: there is little to orthogonalise."""
@@ -63,3 +65,20 @@ class MuonAdamW(Optimizer):
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
         self._share_groups()
+
+
+def optimiser(kind: OptimiserKind, module: nn.Module, lr: float, weight_decay: float) -> Optimizer:
+    """An optimiser of what is trained of a module.
+
+    Args:
+        kind: ``muon`` (with AdamW, see above), ``adamw``, or ``sgd`` with Nesterov momentum 0.9.
+        module: what is trained.
+        lr: learning rate.
+        weight_decay: of all parameters.
+    """
+    if kind == "muon":
+        return MuonAdamW(module, lr, weight_decay)
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if kind == "adamw":
+        return AdamW(parameters, lr=lr, weight_decay=weight_decay)
+    return SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=0.9, nesterov=True)

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +15,27 @@ import yaml
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from sbi_da.class_prior import ClassPrior
 from sbi_da.config import Config
+from sbi_da.distributions import Categorical
 from sbi_da.errors import ArtefactError, ConfigError, SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.inference_prior import inference_prior
 from sbi_da.layout import Layout
+from sbi_da.posterior_loss import finish
+from sbi_da.prior import Prior
 from sbi_da.records import ABSENT, EmpiricalMissing, MixedMissing, Records, read_table, split_by_group
-from sbi_da.simulators import Simulator, get_simulator
+from sbi_da.simulators import Parameter, Simulator, get_simulator
 from sbi_da.sources import RecordsSource, SimulatorSource, Source
 from sbi_da.surveys import Survey, get_survey
 from sbi_da.training import StreamModule, TrainingModule
 
-__all__ = ["build", "resolve", "train"]
+__all__ = ["build", "resolve", "sources", "train", "untrained"]
 
 
 def resolve(config: Config) -> Config:
     """The config with patterns of missing data read from the tables it names."""
-    simulator = get_simulator(config.simulator.name, **config.simulator.options)
-    layout = Layout(tuple(_surveys(config, simulator)))
+    layout = Layout(tuple(_surveys(config, _simulator(config))))
 
     def read(law: Any) -> Any:
         if isinstance(law, MixedMissing):
@@ -43,10 +47,14 @@ def resolve(config: Config) -> Config:
     return config.model_copy(update={"missing": read(config.missing)})
 
 
-def _surveys(config: Config, simulator: Simulator) -> list[Survey]:
-    surveys = [get_survey(name) for name in config.surveys] if config.surveys else list(simulator.surveys())
+def _simulator(config: Config) -> Simulator | None:
+    return get_simulator(config.simulator.name, **config.simulator.options) if config.simulator else None
+
+
+def _surveys(config: Config, simulator: Simulator | None) -> list[Survey]:
+    surveys = [get_survey(name) for name in config.surveys] if config.surveys else list(simulator.surveys() if simulator else [])
     if not surveys:
-        raise ConfigError(f"config: surveys: name at least one, the simulator {config.simulator.name!r} brings none")
+        raise ConfigError("config: surveys: name at least one, no simulator brings any")
     return surveys
 
 
@@ -54,36 +62,84 @@ def build(config: Config) -> tuple[Simulator, list[Survey], Estimator]:
     """The simulator, the surveys and an untrained estimator of a config; weights follow ``config.seed``.
 
     Raises:
-        SbiDaError: an unknown name, or a parameter the simulator does not have.
+        SbiDaError: an unknown name, no simulator, or a parameter that it does not have.
     """
-    simulator = get_simulator(config.simulator.name, **config.simulator.options)
+    simulator = _simulator(config)
+    if simulator is None:
+        raise ConfigError("config: simulator: name one, there is nothing else to simulate with")
+    return simulator, _surveys(config, simulator), untrained(config)
+
+
+def untrained(config: Config) -> Estimator:
+    """An untrained estimator of a config; weights follow ``config.seed``.
+
+    Raises:
+        SbiDaError: an unknown name, or a parameter that the simulator, or the training records, do not have.
+    """
+    simulator = _simulator(config)
     surveys = _surveys(config, simulator)
-    prior = inference_prior(simulator, config.parameters, config.seed)
+    prior = _prior(config, simulator)
     for name in config.derived:
-        simulator.parameter(name)
-    if config.derived and prior.names != simulator.prior.names:
+        _described(name, simulator, prior)
+    if config.derived and (simulator is None or prior.names != simulator.prior.names):
         raise ConfigError(
-            f"config: derived: needs all of {', '.join(simulator.prior.names)} among the parameters; "
+            f"config: derived: needs all of {', '.join(simulator.prior.names if simulator else ['a simulator'])} among the parameters; "
             f"to infer {config.derived[0]!r} itself, list it in parameters"
         )
-    parameters = {name: simulator.parameter(name) for name in [*prior.names, *config.derived]}
+    parameters = {name: _described(name, simulator, prior) for name in [*prior.names, *config.derived]}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         metadata = {"config": config.model_dump(mode="json")}
-        estimator = Estimator(
-            surveys, prior, parameters, config.network, config.derived, config.simulator, metadata
-        )
-    return simulator, surveys, estimator
+        return Estimator(surveys, prior, parameters, config.network, config.derived, config.simulator, metadata)
 
 
-def _sources(config: Config, simulator: Simulator, surveys: list[Survey], estimator: Estimator) -> tuple[Source, Source]:
+def _described(name: str, simulator: Simulator | None, prior: Prior | ClassPrior) -> Parameter:
+    if simulator is not None:
+        known = simulator.parameter(name)
+        return replace(known, classes=prior.classes) if isinstance(prior, ClassPrior) else known
+    if not isinstance(prior, ClassPrior) or name != prior.name:
+        raise ConfigError(f"config: {name}: only a simulator can say what it is: name one")
+    return Parameter(name, "", "class", prior.bounds(name), classes=prior.classes)
+
+
+def _prior(config: Config, simulator: Simulator | None) -> Prior | ClassPrior:
+    """Of continuous parameters that of the simulator; of a class the fractions of the training objects."""
+    laws = simulator.prior.laws if simulator else {}
+    discrete = [name for name in config.parameters if simulator is None or isinstance(laws.get(name), Categorical)]
+    if discrete and len(config.parameters) > 1:
+        raise ConfigError(f"config: parameters: infer the class {discrete[0]!r} alone, or continuous parameters alone")
+    law = laws.get(config.parameters[0])
+    named = law.names if isinstance(law, Categorical) else None
+    if isinstance(law, Categorical) and not config.training.records:
+        return ClassPrior(config.parameters[0], law.names, law.probabilities)
+    if config.training.records and (simulator is None or named):
+        records, name = Records.open(config.training.records), config.parameters[0]
+        classes = records.attrs.get(f"classes_{name}", named)
+        if classes is None or name not in records.parameters:
+            known = [key.removeprefix("classes_") for key in records.attrs if key.startswith("classes_")]
+            raise ConfigError(
+                f"config: parameters: {config.training.records} holds no class {name!r} (known: {', '.join(known) or 'none'}), and what "
+                "is no class needs a simulator"
+            )
+        return ClassPrior.of_labels(name, tuple(classes), records.parameters[name])
+    if simulator is None:
+        raise ConfigError("config: simulator: name one, or give training.records with classes to learn from")
+    return inference_prior(simulator, config.parameters, config.seed)
+
+
+def sources(config: Config, estimator: Estimator) -> tuple[Source, Source]:
+    """Training examples and held-out ones of a config, for its estimator."""
+    surveys, prior = list(estimator.layout.surveys), estimator.prior
     if config.training.records:
         kept, held = split_by_group(Records.open(config.training.records), (0.9, 0.1), config.seed)
         return (
-            RecordsSource(kept, surveys, estimator.prior, config.missing, config.seed),
-            RecordsSource(held, surveys, estimator.prior, config.missing, config.seed),
+            RecordsSource(kept, surveys, prior, config.missing, config.seed),
+            RecordsSource(held, surveys, prior, config.missing, config.seed),
         )
-    what = (simulator, surveys, estimator.prior, config.missing, config.proposal)
+    simulator = _simulator(config)
+    if simulator is None:
+        raise ConfigError("config: simulator: name one, or give training.records")
+    what = (simulator, surveys, prior, config.missing, config.proposal)
     return (
         SimulatorSource(*what, config.training.simulations, config.seed),
         SimulatorSource(*what, None, config.seed + 1_000_003),
@@ -128,17 +184,17 @@ def train(config: Config, out: str | Path, progress: bool = True) -> Estimator:
     """
     run = Path(out)
     config = resolve(config)
-    simulator, surveys, estimator = build(config)
+    estimator = untrained(config)
     resume = _claim(run, config)
     if (run / "estimator").is_dir():
         return Estimator.load(run)
     settings = config.training
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    source, validation = _sources(config, simulator, surveys, estimator)
+    source, validation = sources(config, estimator)
     sample = source.examples(min(20_000, settings.batch * settings.steps_per_epoch), 2**31 + 1)
-    s = sample.scalars
-    estimator.encoder.fit(torch.from_numpy(s.value).float(), torch.from_numpy(s.error).float(), torch.from_numpy(s.state))
+    s = sample.observed
+    estimator.fit(sample.observed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + 1)
         module = TrainingModule(estimator, settings, weighted=source.weighted)
@@ -146,7 +202,7 @@ def train(config: Config, out: str | Path, progress: bool = True) -> Estimator:
             run / "checkpoints", "best", monitor="val_nll", save_last=True, enable_version_counter=False
         )
         started = time.perf_counter()
-        trainer = _fit(module, StreamModule(source, validation, settings), checkpoints, run, config, resume, progress)
+        trainer = _fit(module, StreamModule(source, validation, settings, config.seed), checkpoints, run, config, resume, progress)
     if trainer.interrupted:
         raise KeyboardInterrupt
     best, score = run / "checkpoints" / "best.ckpt", checkpoints.best_model_score
@@ -154,6 +210,7 @@ def train(config: Config, out: str | Path, progress: bool = True) -> Estimator:
         raise SbiDaError(f"{run}: training ended without a finite held-out NLL: lower training.learning_rate")
     state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
     estimator.load_state_dict({k.removeprefix("estimator."): v for k, v in state.items() if k.startswith("estimator.")})
+    finish(estimator.eval(), source, validation, settings.validation)
     measured = np.where(s.state != ABSENT, s.value, 0.0)
     fingerprint = hashlib.sha256(measured.tobytes() + s.state.tobytes() + sample.z.tobytes()).hexdigest()
     estimator.metadata["training"] = {

@@ -1,12 +1,15 @@
 """From parameters to records: draw, send through the sky, record by each survey, lose what a law says is lost."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from sbi_da.distributions import Categorical
 from sbi_da.errors import SbiDaError
+from sbi_da.photographs import photograph
 from sbi_da.proposal import Proposal
-from sbi_da.records import ABSENT, LIMIT, OBSERVED, Measurements, NothingMissing, Records
+from sbi_da.records import ABSENT, LIMIT, OBSERVED, Images, Measurements, NothingMissing, Records
 from sbi_da.records.missing import MissingLaw
 from sbi_da.simulators import Simulator, Sky
 from sbi_da.surveys import Survey
@@ -23,6 +26,8 @@ def observe(survey: Survey, sky: Sky, rng: np.random.Generator, extra_error: boo
         rng: source of noise.
         extra_error: let half of the objects have a systematic error (5 to 50 mmag) already added by their catalogue.
     """
+    if not survey.channels:
+        raise SbiDaError(f"{survey.name} has no scalar channels to observe")
     truth = {c.name: np.asarray(sky.signal(c), float) for c in survey.channels}
     for name, signal in truth.items():
         if not np.isfinite(signal).all():
@@ -63,24 +68,37 @@ def observe(survey: Survey, sky: Sky, rng: np.random.Generator, extra_error: boo
 
 
 def lose(
-    measurements: Mapping[str, Measurements], law: MissingLaw, rng: np.random.Generator
-) -> tuple[dict[str, Measurements], np.ndarray]:
-    """Apply a missing-data law to the channels of all surveys together.
+    measurements: Mapping[str, Measurements], law: MissingLaw, rng: np.random.Generator,
+    images: Mapping[str, Images] | None = None, surveys: Sequence[str] = (),
+) -> tuple[dict[str, Measurements], dict[str, Images], np.ndarray]:
+    """Apply a missing-data law to the channels, and the bands of images, of all surveys together.
+
+    Args:
+        measurements: by survey.
+        law: says what is kept.
+        rng: source of chance.
+        images: by survey.
+        surveys: their names in the order the law knows; by default those with measurements, then those with images only.
 
     Returns:
-        What is left, and for each object whether it is empty although the law kept channels of it: too bright for every
-        one, or too faint for a parallax, or a law that hides limits hid all there was. Emptiness then says something of
+        What is left of measurements and of images, and for each object whether it is empty although the law kept channels of it: too
+        bright for every one, or too faint for a parallax, or a law that hides limits hid all there was. Emptiness then says something of
         the object, which a state that means "never looked" must not; such an object would be in no table.
     """
-    state = np.concatenate([m.state for m in measurements.values()], axis=1)
-    survey = np.repeat(np.arange(len(measurements)), [len(m.channels) for m in measurements.values()])
-    keep = law.keep(state, survey, rng)
-    result, start = {}, 0
-    for name, m in measurements.items():
-        result[name] = m.where(keep[:, start : start + len(m.channels)])
-        start += len(m.channels)
+    names = list(dict.fromkeys([*surveys, *measurements, *(images or {})]))
+    parts: list[Measurements | Images] = [*measurements.values(), *(images or {}).values()]
+    owners = [*measurements, *(images or {})]
+    state = np.concatenate([part.state for part in parts], axis=1)
+    survey = np.concatenate([np.full(part.state.shape[1], names.index(owner)) for part, owner in zip(parts, owners, strict=True)])
+    keep = law.keep(state, survey.astype(int), rng)
+    kept, start = [], 0
+    for part in parts:
+        width = part.state.shape[1]
+        kept.append(part.where(keep[:, start : start + width]))
+        start += width
     empty = ~((state != ABSENT) & keep).any(1)
-    return result, empty & keep.any(1)
+    scalars = {name: m for name, m in zip(owners, kept, strict=True) if isinstance(m, Measurements)}
+    return scalars, {name: m for name, m in zip(owners, kept, strict=True) if isinstance(m, Images)}, empty & keep.any(1)
 
 
 def simulate(
@@ -117,12 +135,15 @@ def simulate(
             theta = simulator.prior.from_normal(z)
     theta = {name: np.atleast_1d(np.asarray(theta[name], float)) for name in simulator.prior.names}
     sky = simulator.at(theta, rng)
-    seen = {survey.name: observe(survey, sky, rng) for survey in surveys}
-    seen, columns["emptied"] = lose(seen, missing or NothingMissing(), rng)
-    attrs: dict[str, str | int] = {
+    seen = {survey.name: observe(survey, sky, rng) for survey in surveys if survey.channels}
+    images = {survey.name: photograph(survey, sky, rng) for survey in surveys if survey.image is not None}
+    seen, images, columns["emptied"] = lose(seen, missing or NothingMissing(), rng, images, [s.name for s in surveys])
+    attrs: dict[str, Any] = {
         "domain": "simulated", "simulator": type(simulator).__name__,
         "missing": str(getattr(missing, "kind", "nothing")),
     }
     if not isinstance(seed, np.random.Generator):
         attrs["seed"] = seed
-    return Records.build(seen, parameters={**theta, **simulator.derive(theta)}, columns=columns, attrs=attrs)
+    classes = {f"classes_{name}": list(law.names) for name, law in simulator.prior.laws.items() if isinstance(law, Categorical)}
+    known = {**theta, **simulator.derive(theta)}
+    return Records.build(seen, parameters=known, columns=columns, attrs={**attrs, **classes}, images=images)

@@ -6,11 +6,13 @@ from typing import Protocol
 
 import numpy as np
 
+from sbi_da.class_prior import ClassPrior
 from sbi_da.errors import SbiDaError
-from sbi_da.layout import Layout, Scalars
+from sbi_da.layout import Layout, Observations
+from sbi_da.photographs import noise_free, photograph
 from sbi_da.prior import Prior
 from sbi_da.proposal import Proposal
-from sbi_da.records import ABSENT, Records
+from sbi_da.records import ABSENT, Measurements, Records
 from sbi_da.records.missing import MissingLaw, NothingMissing
 from sbi_da.simulation import lose, observe
 from sbi_da.simulators import Simulator, Sky
@@ -28,7 +30,7 @@ EMPTY = 0.01
 class Examples:
     """Measurements, the normal scores of their parameters ``(object, parameter)``, and log(prior / proposal)."""
 
-    scalars: Scalars
+    observed: Observations
     z: np.ndarray
     log_weight: np.ndarray
 
@@ -38,7 +40,7 @@ class Examples:
     def usable(self) -> "Examples":
         """Those inside the prior, with positive weight."""
         keep = np.isfinite(self.z).all(1) & np.isfinite(self.log_weight)
-        return Examples(self.scalars.take(keep), self.z[keep], self.log_weight[keep])
+        return Examples(self.observed.take(keep), self.z[keep], self.log_weight[keep])
 
 
 class Source(Protocol):
@@ -53,10 +55,13 @@ class Source(Protocol):
 
 
 class _StoredSky:
-    """Noise-free signals of some objects of a fixed set."""
+    """Noise-free signals, and images, of some objects of a fixed set."""
 
-    def __init__(self, signals: dict[Channel, np.ndarray], rows: np.ndarray) -> None:
-        self._signals, self._rows = signals, rows
+    def __init__(self, signals: dict[Channel, np.ndarray], images: dict[str, np.ndarray], rows: np.ndarray) -> None:
+        self._signals, self._images, self._rows = signals, images, rows
+
+    def image(self, survey: Survey, rng: np.random.Generator) -> np.ndarray:
+        return self._images[survey.name][self._rows]
 
     def signal(self, channel: Channel) -> np.ndarray:
         return self._signals[channel][self._rows]
@@ -80,7 +85,7 @@ class SimulatorSource:
         self,
         simulator: Simulator,
         surveys: Sequence[Survey],
-        prior: Prior,
+        prior: Prior | ClassPrior,
         missing: MissingLaw | None = None,
         proposal: Proposal | None = None,
         simulations: int | None = None,
@@ -91,7 +96,7 @@ class SimulatorSource:
         self.missing, self.proposal = missing or NothingMissing(), proposal
         self.weighted = proposal is not None
         self.simulations, self.seed = simulations, seed
-        self._stored: tuple[dict[Channel, np.ndarray], np.ndarray, np.ndarray] | None = None
+        self._stored: tuple[dict[Channel, np.ndarray], dict[str, np.ndarray], np.ndarray, np.ndarray] | None = None
 
     def _draw(self, count: int, rng: np.random.Generator) -> tuple[Sky, np.ndarray, np.ndarray]:
         full = self.simulator.prior
@@ -114,21 +119,26 @@ class SimulatorSource:
         else:
             if self._stored is None:
                 whole, z, log_weight = self._draw(self.simulations, np.random.default_rng([self.seed, 0]))
-                self._stored = ({c: whole.signal(c) for c in self.layout.channels}, z, log_weight)
-            signals, z, log_weight = self._stored
+                through = np.random.default_rng([self.seed, 4])
+                stills = {s.name: noise_free(s, whole, through) for s in self.surveys if s.image is not None}
+                self._stored = ({c: whole.signal(c) for c in self.layout.channels}, stills, z, log_weight)
+            signals, stills, z, log_weight = self._stored
             rounds = -(-count // self.simulations)
             rows = np.concatenate([rng.permutation(self.simulations) for _ in range(rounds)])[:count]
-            sky, z, log_weight = _StoredSky(signals, rows), z[rows], log_weight[rows]
-        seen, emptied = lose({s.name: observe(s, sky, rng) for s in self.surveys}, self.missing, rng)
-        parts = list(seen.values())
-        scalars = Scalars(
+            sky, z, log_weight = _StoredSky(signals, stills, rows), z[rows], log_weight[rows]
+        pictures = {s.name: photograph(s, sky, rng) for s in self.surveys if s.image is not None}
+        seen = {s.name: observe(s, sky, rng) for s in self.surveys if s.channels}
+        seen, pictures, emptied = lose(seen, self.missing, rng, pictures, [s.name for s in self.surveys])
+        parts = list(seen.values()) or [Measurements.empty(len(z))]
+        observed = Observations(
             np.concatenate([m.value for m in parts], 1),
             np.concatenate([m.error for m in parts], 1),
             np.concatenate([m.state for m in parts], 1),
+            pictures,
         )
         nobody = rng.random(len(z)) < EMPTY
-        scalars.state[nobody] = ABSENT
-        return Examples(scalars, z, np.where(emptied & ~nobody, -np.inf, log_weight)).usable()
+        observed = observed.where(np.broadcast_to(~nobody[:, None], observed.states.shape))
+        return Examples(observed, z, np.where(emptied & ~nobody, -np.inf, log_weight)).usable()
 
 
 class ReweightedSource:
@@ -154,7 +164,7 @@ class ReweightedSource:
             raise SbiDaError("the labelled objects do not determine a population: switch population or deploy off")
         with np.errstate(divide="ignore"):
             log_weight = plain.log_weight + np.log(weight)
-        return Examples(plain.scalars, plain.z, np.maximum(log_weight, log_weight.max() - 30))
+        return Examples(plain.observed, plain.z, np.maximum(log_weight, log_weight.max() - 30))
 
 
 class RecordsSource:
@@ -167,7 +177,8 @@ class RecordsSource:
     """
 
     def __init__(
-        self, records: Records, surveys: Sequence[Survey], prior: Prior, missing: MissingLaw | None = None, seed: int = 0
+        self, records: Records, surveys: Sequence[Survey], prior: Prior | ClassPrior, missing: MissingLaw | None = None,
+        seed: int = 0,
     ) -> None:
         self.layout, self.missing, self.seed = Layout(tuple(surveys)), missing or NothingMissing(), seed
         absent = [n for n in prior.names if n not in records.parameters]
@@ -188,9 +199,10 @@ class RecordsSource:
         rng = np.random.default_rng([self.seed, 2, epoch])
         rounds = -(-count // len(self._all))
         rows = np.concatenate([rng.permutation(len(self._all)) for _ in range(rounds)])[:count]
-        scalars = self._all.scalars.take(rows)
-        keep = self.missing.keep(scalars.state, self.layout.survey_index, rng)
-        state = np.where(keep, scalars.state, ABSENT)
-        emptied = (state == ABSENT).all(1) & keep.any(1) & (scalars.state != ABSENT).any(1)
+        observed = self._all.observed.take(rows)
+        before = observed.states
+        keep = self.missing.keep(before, self.layout.entry_survey, rng)
+        observed = observed.where(keep)
+        emptied = (observed.states == ABSENT).all(1) & keep.any(1) & (before != ABSENT).any(1)
         log_weight = np.where(emptied, -np.inf, self._all.log_weight[rows])
-        return Examples(Scalars(scalars.value, scalars.error, state), self._all.z[rows], log_weight).usable()
+        return Examples(observed, self._all.z[rows], log_weight).usable()

@@ -9,44 +9,50 @@ twentieth as often as the rest of the same posterior is learned too weak (``clip
 weight).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from sbi_da.augmentation import Augmentation, augment
 from sbi_da.config import TrainingConfig
 from sbi_da.estimator import Estimator
-from sbi_da.layout import Scalars
-from sbi_da.optimiser import MuonAdamW
+from sbi_da.measured import Batch, measurements, pictures
+from sbi_da.optimiser import optimiser
+from sbi_da.posterior_loss import posterior_loss
 from sbi_da.sources import Examples, Source
 
-__all__ = ["StreamModule", "TrainingModule"]
+__all__ = ["StreamModule", "TrainingModule", "moved"]
 
 LARGEST_WEIGHT = 20.0
 VALIDATION_EPOCH = 2**31
-Batch = dict[str, Tensor]
-
-
-def measurements(scalars: Scalars, rows: Any = slice(None)) -> Batch:
-    """Measurements of some objects as tensors."""
-    return {
-        "value": torch.from_numpy(scalars.value[rows]).float(),
-        "error": torch.from_numpy(scalars.error[rows]).float(),
-        "state": torch.from_numpy(scalars.state[rows]),
-    }
-
 
 def tensors(examples: Examples, rows: Any = slice(None)) -> Batch:
     """Some of the examples as tensors."""
     return {
-        **measurements(examples.scalars, rows),
+        **measurements(examples.observed, rows),
         "z": torch.from_numpy(examples.z[rows]).float(),
         "weight": torch.from_numpy(np.exp(examples.log_weight[rows])).float(),
     }
+
+
+def moved(batch: Batch, how: Augmentation | None, seed: Sequence[int]) -> Batch:
+    """A batch whose images are transformed copies.
+
+    Args:
+        batch: measurements; what is not an image stays.
+        how: what is drawn; None: nothing.
+        seed: the same numbers give the same copies.
+    """
+    if how is None:
+        return batch
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence(list(seed)).generate_state(1)[0]))
+    changed = {f"pixels.{name}": augment(pixels, how, generator, seen) for name, (pixels, seen) in pictures(batch).items()}
+    return {**batch, **changed}
 
 
 class _EpochStream(IterableDataset[dict[str, Batch]]):
@@ -63,6 +69,19 @@ class _EpochStream(IterableDataset[dict[str, Batch]]):
         yield from self.module.batches(trainer.current_epoch if trainer is not None else 0)
 
 
+class _Pieces(Dataset[dict[str, Batch]]):
+    """Batches of simulated examples, made when they are asked for."""
+
+    def __init__(self, examples: Examples, pieces: list[np.ndarray]) -> None:
+        self.examples, self.pieces = examples, pieces
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def __getitem__(self, index: int) -> dict[str, Batch]:
+        return {"simulated": tensors(self.examples, self.pieces[index])}
+
+
 class StreamModule(L.LightningDataModule):
     """Training stream and held-out set.
 
@@ -70,19 +89,22 @@ class StreamModule(L.LightningDataModule):
         source: training examples.
         validation: source of the held-out ones (the same simulator with another seed).
         config: sizes.
+        seed: of the transformations of images.
     """
 
-    def __init__(self, source: Source, validation: Source, config: TrainingConfig) -> None:
+    def __init__(self, source: Source, validation: Source, config: TrainingConfig, seed: int = 0) -> None:
         super().__init__()
-        self.source, self.validation, self.config = source, validation, config
+        self.source, self.validation, self.config, self.seed = source, validation, config, seed
 
     def batches(self, epoch: int) -> Iterator[dict[str, Batch]]:
         """Batches ``{"simulated": batch}`` of an epoch."""
         steps, batch = self.config.steps_per_epoch, self.config.batch
         examples = self.source.examples(steps * batch, epoch)
-        whole = tensors(examples)
-        for rows in np.array_split(np.arange(len(examples)), steps):
-            yield {"simulated": {k: v[rows[0] : rows[-1] + 1] for k, v in whole.items()}}
+        whole = None if examples.observed.images else tensors(examples)  # images are read batch by batch
+        for step, rows in enumerate(np.array_split(np.arange(len(examples)), steps)):
+            some = slice(rows[0], rows[-1] + 1)
+            made = tensors(examples, some) if whole is None else {k: v[some] for k, v in whole.items()}
+            yield {"simulated": moved(made, self.config.augmentation, (self.seed, epoch, step))}
 
     def train_dataloader(self) -> DataLoader[Any]:  # noqa: D102
         return DataLoader(_EpochStream(self), batch_size=None, num_workers=0)
@@ -90,6 +112,9 @@ class StreamModule(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:  # noqa: D102
         examples = self.validation.examples(self.config.validation, VALIDATION_EPOCH)
         pieces = np.array_split(np.arange(len(examples)), max(1, len(examples) // 1024))
+        if examples.observed.images:
+            pieces = np.array_split(np.arange(len(examples)), max(1, len(examples) // 256))
+            return DataLoader(_Pieces(examples, pieces), batch_size=None, num_workers=0)
         batches: Any = [{"simulated": tensors(examples, rows)} for rows in pieces]
         return DataLoader(batches, batch_size=None, num_workers=0)
 
@@ -106,17 +131,20 @@ class TrainingModule(L.LightningModule):
     def __init__(self, estimator: Estimator, config: TrainingConfig, weighted: bool) -> None:
         super().__init__()
         self.estimator, self.config = estimator, config
+        self.loss = posterior_loss(estimator)
         width = estimator.network.context
         self.level = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)) if weighted else None
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:  # noqa: D102
         simulated = batch["simulated"]
-        context = self.estimator.context(simulated["value"], simulated["error"], simulated["state"])
-        return self.posterior_loss(simulated, context)
+        return self.posterior_loss(simulated, self._context(simulated))
+
+    def _context(self, batch: Batch) -> Tensor:
+        return self.estimator.context(batch["value"], batch["error"], batch["state"], images=pictures(batch))
 
     def posterior_loss(self, simulated: Batch, context: Tensor) -> Tensor:
         """Weighted negative log-likelihood of simulated objects, and the regression of their weights."""
-        nll = -self.estimator.head.log_prob(simulated["z"], context)
+        nll = self.loss(simulated["z"], context)
         if self.level is None:
             loss = nll.mean()
             self.log("train_nll", loss.detach(), prog_bar=True)
@@ -133,8 +161,7 @@ class TrainingModule(L.LightningModule):
 
     def validation_step(self, batch: dict[str, Batch], batch_idx: int) -> None:  # noqa: D102
         simulated = batch["simulated"]
-        context = self.estimator.context(simulated["value"], simulated["error"], simulated["state"])
-        nll, weight = -self.estimator.head.log_prob(simulated["z"], context), simulated["weight"]
+        nll, weight = self.loss.judged(simulated["z"], self._context(simulated)), simulated["weight"]
         self._sums += torch.stack([(weight * nll).sum(), weight.sum(), nll.sum(), nll.new_tensor(len(nll))])
 
     def on_validation_epoch_start(self) -> None:  # noqa: D102
@@ -147,7 +174,7 @@ class TrainingModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: D102
         config = self.config
-        optimizer = MuonAdamW(self, config.learning_rate, config.weight_decay)
+        optimizer = optimiser(config.optimiser, self, config.learning_rate, config.weight_decay)
         total = config.epochs * config.steps_per_epoch
         warmup = min(config.warmup, total // 5)
 

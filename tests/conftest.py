@@ -69,9 +69,9 @@ def calibrated():
     simulator, surveys, estimator = build(config)
     settings = TrainingConfig(epochs=4, steps_per_epoch=60, batch=256, learning_rate=5e-3, warmup=20, validation=64)
     source = SimulatorSource(simulator, surveys, estimator.prior)
-    scalars = source.examples(1000, 9).scalars
+    observed = source.examples(1000, 9).observed
     estimator.encoder.fit(
-        torch.from_numpy(scalars.value).float(), torch.from_numpy(scalars.error).float(), torch.from_numpy(scalars.state)
+        torch.from_numpy(observed.value).float(), torch.from_numpy(observed.error).float(), torch.from_numpy(observed.state)
     )
     fit(TrainingModule(estimator, settings, False), StreamModule(source, source, settings), settings)
     return estimator.eval()

@@ -152,8 +152,8 @@ def test_a_fresh_adapter_changes_no_bit(base):
     adapted = build(Config.model_validate(base.metadata["config"]))[2].eval()
     adapted.load_state_dict(base.state_dict())
     adapted.adapt(["instrument", "film", "residual"])
-    scalars = base.layout.read(real)
-    assert torch.equal(base.encode(scalars), adapted.encode(scalars, real=True))
+    observed = base.layout.read(real)
+    assert torch.equal(base.encode(observed), adapted.encode(observed, real=True))
 
 
 def test_what_is_absent_is_not_read_by_the_adapter(base):
@@ -175,8 +175,8 @@ def test_an_adapted_artefact_comes_back(base, tmp_path):
     adapted.adapt(["residual"])
     torch.nn.init.normal_(adapted.adapter.residual[2].weight)
     loaded = Estimator.load(adapted.save(tmp_path / "a"))
-    scalars = base.layout.read(real_objects(5, 0))
-    assert torch.equal(loaded.encode(scalars, real=True), adapted.encode(scalars, real=True))
+    observed = base.layout.read(real_objects(5, 0))
+    assert torch.equal(loaded.encode(observed, real=True), adapted.encode(observed, real=True))
 
 
 def test_recalibration_is_of_real_objects_only_and_comes_back(base, tmp_path):

@@ -48,10 +48,10 @@ def test_simulations_lack_what_their_objects_lack(calibrated, monkeypatch):
     seen[first].state[half] = ABSENT
     encoded, branches, encode = [], [], type(calibrated).encode
 
-    def watched(self, scalars, real):
-        encoded.append(scalars)
+    def watched(self, observed, real):
+        encoded.append(observed)
         branches.append(real)
-        return encode(self, scalars, real=real)
+        return encode(self, observed, real=real)
 
     monkeypatch.setattr(type(calibrated), "encode", watched)
     drawn(calibrated, Records.build(seen, parameters=real.parameters, attrs={"domain": "real"}), {})

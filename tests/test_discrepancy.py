@@ -8,7 +8,7 @@ import pytest
 from sbi_da.alignment.discrepancy import fit_discrepancy
 from sbi_da.alignment.explanations import Hypotheses
 from sbi_da.corrected import CorrectedSimulator, Explained, Inputs, correct
-from sbi_da.layout import Layout, Scalars
+from sbi_da.layout import Layout, Observations
 from sbi_da.records import OBSERVED
 from sbi_da.simulation import simulate
 from sbi_da.simulators import get_simulator
@@ -110,7 +110,7 @@ def test_a_corrected_simulator_sends_the_shifted_signal():
     layout = Layout(simulator.surveys())
     records = simulate(simulator, layout.surveys, 300, 0)
     plain = layout.read(records)
-    shifted = Scalars(plain.value + 0.7, plain.error, plain.state)
+    shifted = Observations(plain.value + 0.7, plain.error, plain.state)
     theta = {k: records.parameters[k][:, None] for k in simulator.prior.names}
     corrected = correct(simulator, layout, Explained.of(simulator, layout, shifted, theta, nuisances=1), folds=0)
     assert isinstance(corrected, CorrectedSimulator) and corrected.prior.to_dict() == simulator.prior.to_dict()

@@ -259,7 +259,7 @@ def test_what_is_lost_is_absent_and_nothing_else_changes():
     from sbi_da.simulation import lose
 
     held = {"p": measurements(50), "q": measurements(50, "xyz", 5)}
-    after, _ = lose(held, UniformMissing(), np.random.default_rng(4))
+    after, _, _ = lose(held, UniformMissing(), np.random.default_rng(4))
     for name, m in after.items():
         before = held[name]
         changed = m.state != before.state

@@ -174,15 +174,15 @@ def test_saved_records_bring_their_weights_and_their_own_missing_data(toy_config
     assert weighted.weighted and weighted.examples(200, 0).log_weight.std() > 0
     assert not RecordsSource(plain, surveys, estimator.prior).weighted
     absent = np.mean([(drawn.survey(s.name).state == 0).mean() for s in surveys])
-    assert (weighted.examples(3000, 0).scalars.state == 0).mean() == pytest.approx(absent, abs=0.03)
+    assert (weighted.examples(3000, 0).observed.state == 0).mean() == pytest.approx(absent, abs=0.03)
     again = RecordsSource(plain, surveys, estimator.prior, toy_config.missing)
-    assert (again.examples(3000, 0).scalars.state == 0).mean() > 0.4
+    assert (again.examples(3000, 0).observed.state == 0).mean() > 0.4
 
 
 def test_some_training_objects_are_seen_by_nobody_whatever_the_law(toy_config):
     simulator, surveys, estimator = build(toy_config)
     examples = SimulatorSource(simulator, surveys, estimator.prior).examples(20_000, 0)
-    empty = (examples.scalars.state == 0).all(1)
+    empty = (examples.observed.state == 0).all(1)
     assert 0.005 < empty.mean() < 0.015
     assert abs(examples.z[empty].mean()) < 0.2
 
@@ -192,8 +192,8 @@ def test_sources_repeat_an_epoch_exactly_and_differ_between_epochs(toy_config):
     for simulations in (None, 100):
         source = SimulatorSource(simulator, surveys, estimator.prior, toy_config.missing, simulations=simulations)
         a, b, c = source.examples(150, 3), source.examples(150, 3), source.examples(150, 4)
-        assert np.array_equal(a.scalars.value, b.scalars.value) and np.array_equal(a.z, b.z)
-        assert not np.array_equal(a.scalars.value, c.scalars.value)
+        assert np.array_equal(a.observed.value, b.observed.value) and np.array_equal(a.z, b.z)
+        assert not np.array_equal(a.observed.value, c.observed.value)
         assert len(np.unique(a.z[:, 0])) == (150 if simulations is None else 100)
 
 

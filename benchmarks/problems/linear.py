@@ -21,7 +21,7 @@ from scipy.stats import special_ortho_group
 
 from benchmarks.problems.problem import Problem, Toy
 from sbi_da.distributions import Normal
-from sbi_da.layout import Scalars
+from sbi_da.layout import Observations
 from sbi_da.prior import Prior
 
 __all__ = ["Linear"]
@@ -69,21 +69,21 @@ class Linear(Problem):
     def recorded(self, theta: np.ndarray, simulated: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # noqa: D102
         return simulated @ self.response.T + self.offset + EXTRA_NOISE * rng.standard_normal(simulated.shape)
 
-    def log_likelihood(self, seen: Scalars, theta: np.ndarray) -> np.ndarray:  # noqa: D102
+    def log_likelihood(self, seen: Observations, theta: np.ndarray) -> np.ndarray:  # noqa: D102
         residual = (seen.value - self.offset)[:, None] - theta @ (self.response @ self.matrix).T
         return _log_normal(residual, self._covariance)
 
-    def log_evidence(self, seen: Scalars, prior: Prior) -> np.ndarray:  # noqa: D102
+    def log_evidence(self, seen: Observations, prior: Prior) -> np.ndarray:  # noqa: D102
         mean, sd = _moments(prior)
         whole = self.response @ self.matrix
         return _log_normal(seen.value - self.offset - whole @ mean, self._covariance + (whole * sd**2) @ whole.T)
 
-    def draw(self, seen: Scalars, prior: Prior, draws: int, rng: np.random.Generator) -> np.ndarray:  # noqa: D102
+    def draw(self, seen: Observations, prior: Prior, draws: int, rng: np.random.Generator) -> np.ndarray:  # noqa: D102
         mean, covariance = self.moments(seen, prior)
         normal = rng.standard_normal((len(seen), draws, len(NAMES)))
         return mean[:, None] + normal @ np.linalg.cholesky(covariance).T
 
-    def moments(self, seen: Scalars, prior: Prior) -> tuple[np.ndarray, np.ndarray]:
+    def moments(self, seen: Observations, prior: Prior) -> tuple[np.ndarray, np.ndarray]:
         """Means ``(n, p)`` and the common covariance ``(p, p)`` of the posteriors under ``prior``."""
         mean, sd = _moments(prior)
         whole = self.response @ self.matrix

@@ -20,7 +20,7 @@ from scipy.special import logsumexp, ndtr, ndtri
 from benchmarks.problems.grid import Plane, zoom
 from benchmarks.problems.problem import Problem, Toy
 from sbi_da.distributions import Uniform
-from sbi_da.layout import Scalars
+from sbi_da.layout import Observations
 from sbi_da.prior import Prior
 
 __all__ = ["Oscillator"]
@@ -55,7 +55,7 @@ class Oscillator(Problem):
         damping = rng.uniform(*DAMPING, len(theta))
         return simulated + signal(theta, damping) - self._undamped(theta)
 
-    def log_likelihood(self, seen: Scalars, theta: np.ndarray) -> np.ndarray:  # noqa: D102
+    def log_likelihood(self, seen: Observations, theta: np.ndarray) -> np.ndarray:  # noqa: D102
         node, weight = np.polynomial.legendre.leggauss(NODES)
         damping = np.interp(node, [-1, 1], DAMPING)
         flat, row = theta.reshape(-1, 1, 2), np.repeat(np.arange(len(theta)), theta.shape[1])
@@ -66,12 +66,12 @@ class Oscillator(Problem):
             result[part] = logsumexp(-0.5 * (residual**2).sum(-1) / NOISE**2, axis=-1, b=weight / 2)
         return result.reshape(theta.shape[:2]) - len(TIMES) * np.log(NOISE * np.sqrt(2 * np.pi))
 
-    def log_evidence(self, seen: Scalars, prior: Prior) -> np.ndarray:  # noqa: D102
+    def log_evidence(self, seen: Observations, prior: Prior) -> np.ndarray:  # noqa: D102
         logs = np.array([_plane(x).log_integral for x in seen.value])
         volume = np.prod([high - low for low, high in (FREQUENCY, AMPLITUDE, DAMPING)])
         return logs - np.log(volume) - len(TIMES) * np.log(NOISE * np.sqrt(2 * np.pi))
 
-    def draw(self, seen: Scalars, prior: Prior, draws: int, rng: np.random.Generator) -> np.ndarray:  # noqa: D102
+    def draw(self, seen: Observations, prior: Prior, draws: int, rng: np.random.Generator) -> np.ndarray:  # noqa: D102
         result = np.empty((len(seen), draws, 2))
         for i, x in enumerate(seen.value):
             frequency, damping = _plane(x).sample(draws, rng).T

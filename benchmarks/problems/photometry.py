@@ -17,7 +17,7 @@ from scipy.stats import norm
 from benchmarks.problems.grid import Plane, zoom
 from benchmarks.problems.problem import Problem, Toy
 from sbi_da.distributions import Normal
-from sbi_da.layout import Scalars
+from sbi_da.layout import Observations
 from sbi_da.prior import Prior
 from sbi_da.records import OBSERVED
 from sbi_da.records.missing import CoverageMissing
@@ -62,20 +62,20 @@ class Photometry(Problem):
     def recorded(self, theta: np.ndarray, simulated: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # noqa: D102
         return simulated + self._real(theta) - self._simulated(theta)
 
-    def log_likelihood(self, seen: Scalars, theta: np.ndarray) -> np.ndarray:  # noqa: D102
+    def log_likelihood(self, seen: Observations, theta: np.ndarray) -> np.ndarray:  # noqa: D102
         density = norm.logpdf(seen.value[:, None], self._real(theta), NOISE)
         return np.where((seen.state == OBSERVED)[:, None], density, 0.0).sum(-1)
 
-    def log_evidence(self, seen: Scalars, prior: Prior) -> np.ndarray:  # noqa: D102
+    def log_evidence(self, seen: Observations, prior: Prior) -> np.ndarray:  # noqa: D102
         logs = np.array([self._plane(x, observed, prior).log_integral for x, observed in self._objects(seen)])
         return logs + np.where(seen.state == OBSERVED, norm.logpdf(0, scale=NOISE), 0.0).sum(-1)
 
-    def draw(self, seen: Scalars, prior: Prior, draws: int, rng: np.random.Generator) -> np.ndarray:  # noqa: D102
+    def draw(self, seen: Observations, prior: Prior, draws: int, rng: np.random.Generator) -> np.ndarray:  # noqa: D102
         planes = (self._plane(x, observed, prior) for x, observed in self._objects(seen))
         return np.array([plane.sample(draws, rng) for plane in planes]).reshape(len(seen), draws, 2)
 
     @staticmethod
-    def _objects(seen: Scalars) -> zip:
+    def _objects(seen: Observations) -> zip:
         return zip(seen.value, seen.state == OBSERVED, strict=True)
 
     def _plane(self, x: np.ndarray, observed: np.ndarray, prior: Prior) -> Plane:

@@ -8,7 +8,7 @@ import numpy as np
 
 from sbi_da.distributions import Law
 from sbi_da.errors import SbiDaError, UnknownNameError
-from sbi_da.layout import Layout, Scalars
+from sbi_da.layout import Layout, Observations
 from sbi_da.prior import Prior
 from sbi_da.records import OBSERVED, Measurements, NothingMissing, Records
 from sbi_da.records.missing import MissingLaw
@@ -93,15 +93,15 @@ class Problem(ABC):
         """What reality records of objects ``(n, p)`` whose simulated twins have the values ``(n, channel)``, noise included."""
 
     @abstractmethod
-    def log_likelihood(self, seen: Scalars, theta: np.ndarray) -> np.ndarray:
+    def log_likelihood(self, seen: Observations, theta: np.ndarray) -> np.ndarray:
         """Log-density, shape ``(n, m)``, of real values under parameters ``(n, m, p)`` inside the prior, real nuisances integrated out."""
 
     @abstractmethod
-    def log_evidence(self, seen: Scalars, prior: Prior) -> np.ndarray:
+    def log_evidence(self, seen: Observations, prior: Prior) -> np.ndarray:
         """Log of the likelihood's mean over ``prior``, shape ``(n,)``."""
 
     @abstractmethod
-    def draw(self, seen: Scalars, prior: Prior, draws: int, rng: np.random.Generator) -> np.ndarray:
+    def draw(self, seen: Observations, prior: Prior, draws: int, rng: np.random.Generator) -> np.ndarray:
         """Draws ``(n, draws, p)`` of the posterior under ``prior``."""
 
     def twins(self, n: int, rng: np.random.Generator) -> tuple[Records, Records]:
@@ -160,7 +160,7 @@ class Problem(ABC):
             raise UnknownNameError("population", population, list(laws), "whose law of the parameters is the prior")
         return laws[population]
 
-    def _read(self, real: Records) -> Scalars:
+    def _read(self, real: Records) -> Observations:
         seen = Layout(self.simulator.surveys()).read(real)
         if isinstance(self.missing, NothingMissing) and (seen.state != OBSERVED).any():
             lacking = self.simulator.columns[int((seen.state != OBSERVED).any(0).argmax())]

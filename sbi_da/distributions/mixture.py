@@ -9,13 +9,14 @@ from scipy.special import logsumexp
 
 from sbi_da.distributions.elementary import Exponential, LogOfUniform, LogUniform, Normal, Uniform
 from sbi_da.distributions.galaxy import VolumeDensity
+from sbi_da.distributions.isotropic import Isotropic
 from sbi_da.distributions.law import Array, Distribution
 from sbi_da.distributions.power_law import BrokenPowerLaw
 from sbi_da.distributions.tabulated import Tabulated
 
 __all__ = ["Component", "Mixture"]
 
-Component = Uniform | LogUniform | LogOfUniform | Normal | Exponential | VolumeDensity | BrokenPowerLaw | Tabulated
+Component = Uniform | LogUniform | LogOfUniform | Normal | Exponential | VolumeDensity | Isotropic | BrokenPowerLaw | Tabulated
 """Laws that depend on no other parameter."""
 
 

@@ -30,6 +30,7 @@ class ScalarEncoder(nn.Module):
         survey_index: index of the survey of each channel.
         width: token width.
         summary: width of the sum over channels.
+        surveys: how many there are, with or without scalar channels; None: as many as the index names.
     """
 
     center: Tensor
@@ -39,19 +40,21 @@ class ScalarEncoder(nn.Module):
     membership: Tensor
     frequency: Tensor
 
-    def __init__(self, kinds: Sequence[str], survey_index: Sequence[int], width: int, summary: int) -> None:
+    def __init__(
+        self, kinds: Sequence[str], survey_index: Sequence[int], width: int, summary: int, surveys: int | None = None
+    ) -> None:
         super().__init__()
-        count, surveys = len(kinds), max(survey_index) + 1
-        self.register_buffer("is_magnitude", torch.tensor([k == "magnitude" for k in kinds]), persistent=False)
-        self.register_buffer("is_parallax", torch.tensor([k == "parallax" for k in kinds]), persistent=False)
-        membership = nn.functional.one_hot(torch.tensor(list(survey_index)), surveys).float()
+        count, surveys = len(kinds), surveys or max(survey_index) + 1
+        self.register_buffer("is_magnitude", torch.tensor([k == "magnitude" for k in kinds], dtype=torch.bool), persistent=False)
+        self.register_buffer("is_parallax", torch.tensor([k == "parallax" for k in kinds], dtype=torch.bool), persistent=False)
+        membership = nn.functional.one_hot(torch.tensor(list(survey_index), dtype=torch.long), surveys).float()
         self.register_buffer("membership", membership, persistent=False)
         self.register_buffer("center", torch.zeros(3, count))
         self.register_buffer("scale", torch.ones(3, count))
         self.register_buffer("frequency", 2 * torch.pi / 2.0 ** torch.arange(5, 5 - OCTAVES, -1), persistent=False)
         features = 2 + 2 * OCTAVES + 2 + 1
         self.embed = nn.Parameter(torch.randn(count, features, width) / features**0.5)
-        self.wide = nn.Parameter(torch.randn(count, features + 1, summary) / (count * features) ** 0.5)
+        self.wide = nn.Parameter(torch.randn(count, features + 1, summary) / max(1, count * features) ** 0.5)
         self.identity = nn.Parameter(torch.randn(count, width) * 0.5)
         self.mix = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
         self.survey_identity = nn.Parameter(torch.randn(surveys, width) * 0.5)

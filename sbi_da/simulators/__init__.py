@@ -4,7 +4,7 @@ from sbi_da.plugins import mount
 
 mount(__path__, "simulators")
 
-from sbi_da.simulators.interface import Parameter, Simulator, Sky  # noqa: E402
+from sbi_da.simulators.interface import Parameter, PhotographedSky, Simulator, Sky  # noqa: E402
 from sbi_da.simulators.registry import get_simulator, list_simulators, simulator_class  # noqa: E402
 
-__all__ = ["Parameter", "Simulator", "Sky", "get_simulator", "list_simulators", "simulator_class"]
+__all__ = ["Parameter", "PhotographedSky", "Simulator", "Sky", "get_simulator", "list_simulators", "simulator_class"]

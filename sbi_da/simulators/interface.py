@@ -3,14 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from sbi_da.prior import Prior
 from sbi_da.surveys.card import Channel, Survey
 
-__all__ = ["Parameter", "Simulator", "Sky"]
+__all__ = ["Parameter", "PhotographedSky", "Simulator", "Sky"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Parameter:
         description: one line, with the convention where there is one.
         bounds: smallest and largest value, in ``unit``.
         label: for figures (matplotlib mathtext).
+        classes: names of the classes, where its values are their codes; empty for a number.
     """
 
     name: str
@@ -30,13 +31,30 @@ class Parameter:
     description: str
     bounds: tuple[float, float]
     label: str = ""
+    classes: tuple[str, ...] = ()
 
 
 class Sky(Protocol):
-    """The noise-free signal of a set of objects, before any instrument."""
+    """The noise-free signal of a set of objects, before any instrument.
+
+    A sky that can be photographed has, besides, ``image(survey, rng)``: see :class:`PhotographedSky`.
+    """
 
     def signal(self, channel: Channel) -> np.ndarray:
         """True value of ``channel`` for each object, in the channel's unit, shape ``(object,)``; float64."""
+        ...
+
+
+@runtime_checkable
+class PhotographedSky(Protocol):
+    """A sky of extended objects."""
+
+    def image(self, survey: Survey, rng: np.random.Generator) -> np.ndarray:
+        """Noise-free images through the point-spread function and pixels of ``survey``.
+
+        Returns:
+            Fluxes in the unit of each band's zero point, shape ``(object, band, y, x)``, float32.
+        """
         ...
 
 

@@ -5,6 +5,7 @@ from sbi_da.plugins import mount
 mount(__path__, "surveys")
 
 from sbi_da.surveys.card import Channel, Noise, Survey  # noqa: E402
+from sbi_da.surveys.imaging import Display, ImageBand, Imaging  # noqa: E402
 from sbi_da.surveys.registry import get_survey, list_surveys  # noqa: E402
 
-__all__ = ["Channel", "Noise", "Survey", "get_survey", "list_surveys"]
+__all__ = ["Channel", "Display", "ImageBand", "Imaging", "Noise", "Survey", "get_survey", "list_surveys"]

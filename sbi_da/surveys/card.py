@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sbi_da.errors import ConfigError
+from sbi_da.surveys.imaging import Imaging
 
 __all__ = ["Channel", "Noise", "Survey"]
 
@@ -123,16 +124,19 @@ class Channel(_Card):
 
 
 class Survey(_Card):
-    """A survey: its name, its channels and where its numbers come from."""
+    """A survey: its name, its channels, its images, and where its numbers come from; channels, images, or both."""
 
     name: str
     title: str
     reference: str
     id_columns: tuple[str, ...] = ()
-    channels: tuple[Channel, ...] = Field(min_length=1)
+    channels: tuple[Channel, ...] = ()
+    image: Imaging | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "Survey":
+        if not self.channels and self.image is None:
+            raise ValueError("a survey needs channels, an image, or both")
         names = [c.name for c in self.channels]
         if len(set(names)) != len(names):
             raise ValueError("channel names must be unique")

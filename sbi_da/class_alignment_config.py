@@ -1,0 +1,68 @@
+"""What a config says of the alignment of a classifier."""
+
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sbi_da.alignment.class_registry import CLASS_TERMS
+from sbi_da.alignment.class_term import ClassTerm
+from sbi_da.errors import UnknownNameError
+from sbi_da.schema import build
+from sbi_da.weighting import Weighting
+
+__all__ = ["ClassAlignment", "ClassTermSpec", "Selection"]
+
+Selection = Literal["last", "entropy", "iwv", "dev", "snd"]
+
+
+class ClassTermSpec(BaseModel):
+    """A term that sees the class outputs of simulated and real objects.
+
+    Attributes:
+        kind: name of the term.
+        weight: its schedule.
+        options: arguments of the term.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    kind: str
+    weight: Weighting = Weighting(kind="fixed", value=0.1)
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _known(self) -> "ClassTermSpec":
+        if self.kind not in CLASS_TERMS:
+            raise ValueError(str(UnknownNameError("class term", self.kind, list(CLASS_TERMS))))
+        with torch.random.fork_rng(devices=[]):
+            self.build()
+        return self
+
+    def build(self) -> ClassTerm:
+        """The term."""
+        return build(CLASS_TERMS[self.kind], self.options, f"class term {self.kind!r}")
+
+
+class ClassAlignment(BaseModel):
+    """What is done to a classifier beside the terms that know nothing of classes.
+
+    Attributes:
+        terms: that see class outputs.
+        fractions: how the class fractions of the real objects are estimated: ``source`` takes those of the simulations.
+        reweight: simulated objects count in the terms, and in the loss, as the fractions of the real objects demand.
+        select: which epoch is kept: the last, or the best by a label-free score.
+        supervised: weight of the loss on labelled simulations.
+        teacher: weight of the loss on real objects whose class an average of the weights so far is sure of; 0: there is no teacher.
+        threshold: how sure the teacher must be.
+        momentum: of the teacher's average.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    terms: list[ClassTermSpec] = []
+    fractions: Literal["source", "em", "bbse"] = "em"
+    reweight: bool = False
+    select: Selection = "last"
+    supervised: float = Field(1.0, gt=0)
+    teacher: float = Field(0.0, ge=0)
+    threshold: float = Field(0.9, gt=0, le=1)
+    momentum: float = Field(0.995, ge=0, lt=1)

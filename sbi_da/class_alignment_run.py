@@ -1,0 +1,236 @@
+"""Adapting a classifier to real objects without their labels, and saying what shows that this helped or harmed."""
+
+import copy
+import json
+import time
+import warnings
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from sbi_da.alignment.gate import FEWEST, Verdict, judge_by_labels
+from sbi_da.alignment.label_shift import ClassFractions, bbse, label_shift_em
+from sbi_da.alignment.selection import Candidate, select
+from sbi_da.alignment_config import AlignmentConfig
+from sbi_da.atomic import whole_folder
+from sbi_da.class_aligning import ClassAlignmentModule, TwoStreams
+from sbi_da.config import Config, TrainingConfig
+from sbi_da.errors import SbiDaError
+from sbi_da.estimator import Estimator
+from sbi_da.fitting import fit
+from sbi_da.layout import Observations
+from sbi_da.posterior_loss import finish
+from sbi_da.posteriors.categorical import CategoricalHead
+from sbi_da.records import Records
+from sbi_da.runs import sources
+from sbi_da.sources import Examples
+
+__all__ = ["AlignedClasses", "align_classes"]
+
+OUTPUTS = ("estimator", "alignment.json", "logs")
+"""What a run writes."""
+HELD_OUT = 2000
+"""Held-out simulations, at most, that judge and calibrate."""
+HELD_OUT_EPOCH = 2**31 + 4
+ALARM = 0.05
+"""Fall of the balanced accuracy on held-out simulations that alarms."""
+
+
+@dataclass(frozen=True)
+class AlignedClasses:
+    """Outcome of :func:`align_classes`.
+
+    Attributes:
+        estimator: the one to use: the adapted one, or where it does harm the one it started from.
+        candidate: the adapted one in any case.
+        verdict: what was found.
+        fractions: of the classes among the real objects.
+    """
+
+    estimator: Estimator
+    candidate: Estimator
+    verdict: Verdict
+    fractions: ClassFractions
+
+
+def align_classes(
+    base: Estimator,
+    real: Records,
+    labelled: Records | None = None,
+    config: AlignmentConfig | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: bool = False,
+) -> AlignedClasses:
+    """Adapt a classifier to real objects.
+
+    Args:
+        base: trained on simulations; it is not changed.
+        real: real objects; if they have labels, these are not looked at.
+        labelled: further real objects whose labels judge, and do nothing else; None: alarms alone judge.
+        config: what to do.
+        out: folder of the run, which appears when all is done; None: nothing is written.
+        seed: of order and transformations.
+        threads: torch threads; None leaves torch's own choice.
+        progress: show a progress bar.
+
+    Raises:
+        SbiDaError: objects too few or marked as simulated, or ``out`` is something else.
+    """
+    config = config or AlignmentConfig()
+    for records in (real, labelled):
+        if records is not None and records.attrs.get("domain") == "simulated":
+            raise SbiDaError("objects to align with are marked as simulated: give real ones (to try it out, set attrs['domain'] to 'real')")
+        if records is not None and len(records) < FEWEST:
+            raise SbiDaError(f"only {len(records)} real objects: at least {FEWEST} are needed")
+    if threads:
+        torch.set_num_threads(threads)
+    experiment = Config.model_validate(base.metadata["config"])
+    started = time.perf_counter()
+    with nullcontext() if out is None else whole_folder(out, OUTPUTS) as folder:
+        observed = _with_data(base.layout.read(real))
+        candidate, held, chosen_epoch = _adapted(base, experiment, config, observed, seed, folder, progress)
+        fractions = _fractions(candidate, held, observed, config.classes.fractions)
+        candidate.population = None if config.classes.fractions == "source" else tuple(fractions.fractions.tolist())
+        verdict = _judged(base, candidate, held, observed, labelled)
+        chosen = candidate if verdict.kept else copy.deepcopy(base)
+        chosen.metadata["alignment"] = {
+            "config": config.model_dump(mode="json"), "verdict": verdict.to_dict(), "seconds": time.perf_counter() - started,
+            "unlabelled": len(real), "judging": 0 if labelled is None else len(labelled), "seed": seed, "epoch": chosen_epoch,
+            "fractions": {
+                name: {"value": float(v), "low": float(low), "high": float(high)}
+                for name, v, low, high in zip(base.classes, fractions.fractions, fractions.low, fractions.high, strict=True)
+            },
+            "fractions_trusted": fractions.trusted,
+        }
+        if folder is not None:
+            chosen.save(folder / "estimator")
+            (folder / "alignment.json").write_text(json.dumps(chosen.metadata["alignment"], indent=1))
+    if not verdict.kept:
+        warnings.warn(f"alignment is not used: {verdict.reason}", stacklevel=2)
+    return AlignedClasses(chosen, candidate, verdict, fractions)
+
+
+def _with_data(observed: Observations) -> Observations:
+    """Objects of which anything was observed."""
+    kept = np.flatnonzero((observed.states != 0).any(1))
+    if len(kept) < FEWEST:
+        raise SbiDaError(f"only {len(kept)} of the real objects have any data: at least {FEWEST} are needed")
+    return observed.take(kept)
+
+
+def _adapted(
+    base: Estimator, experiment: Config, config: AlignmentConfig, real: Observations, seed: int, folder: Path | None, progress: bool
+) -> tuple[Estimator, Examples, int]:
+    """An adapted copy, finished on held-out simulations, which come back, and the epoch it is of."""
+    candidate = copy.deepcopy(base)
+    candidate.adapt(config.adapter)
+    candidate.population = None
+    head = _head(candidate)
+    head.correct(torch.zeros_like(head.log_prior_correction), 0.0, 1.0, torch.zeros_like(head.bias))
+    settings = experiment.training
+    training = TrainingConfig(
+        epochs=config.epochs, steps_per_epoch=config.steps_per_epoch, batch=config.batch, learning_rate=config.learning_rate,
+        optimiser=config.optimiser or settings.optimiser, warmup=50, gradient_clip=settings.gradient_clip,
+        weight_decay=settings.weight_decay if config.weight_decay is None else config.weight_decay,
+        augmentation=config.augmentation or settings.augmentation,
+    )
+    source, validation = sources(experiment, base)
+    held = validation.examples(min(HELD_OUT, settings.validation), HELD_OUT_EPOCH)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = ClassAlignmentModule(candidate.train(), training, config, real)
+        streams = TwoStreams(source, validation, training, real, module.views, seed)
+        keeper = _Keeper(candidate, held, real) if config.classes.select != "last" else None
+        fit(module, streams, training, folder, progress, [] if keeper is None else [keeper])
+    for parameter in candidate.parameters():
+        parameter.requires_grad_(True)
+    if module.teacher is not None:
+        candidate.load_state_dict(module.teacher.state_dict())
+    epoch = config.epochs - 1
+    if keeper is not None:
+        epoch = keeper.best(config.classes.select)
+        candidate.load_state_dict(keeper.states[epoch])
+    if not all(torch.isfinite(p).all() for p in candidate.parameters()):
+        raise SbiDaError("the training of the alignment diverged: lower alignment.learning_rate")
+    finish(candidate.eval(), source, validation, settings.validation)
+    return candidate, held, epoch
+
+
+@dataclass
+class _Keeper(Callback):
+    """Keeps the weights of every epoch with what can be known of them without labels."""
+
+    estimator: Estimator
+    held: Examples
+    real: Observations
+    states: list[dict[str, torch.Tensor]] = field(default_factory=list)
+    candidates: dict[str, Candidate] = field(default_factory=dict)
+
+    def on_train_epoch_end(self, *_: object) -> None:
+        """Remember."""
+        self.candidates[str(len(self.states))] = _known(self.estimator, self.held, self.real)
+        self.states.append({k: v.detach().clone() for k, v in self.estimator.state_dict().items()})
+
+    def best(self, criterion: str) -> int:
+        """The epoch a label-free criterion prefers."""
+        return int(select(self.candidates, (criterion,)).chosen)
+
+
+def _known(estimator: Estimator, held: Examples, real: Observations) -> Candidate:
+    simulated, target = estimator.encode(held.observed), estimator.encode(real, real=True)
+    head = _head(estimator)
+    with torch.no_grad():
+        losses = -head.log_prob(torch.from_numpy(held.z[:, 0]).long(), simulated).numpy()
+        return Candidate(losses, simulated.numpy(), target.numpy(), head.probabilities(target).double().numpy())
+
+
+def _fractions(estimator: Estimator, held: Examples, real: Observations, how: str) -> ClassFractions:
+    """Class fractions of the real objects."""
+    prior = np.array(estimator.class_counts / estimator.class_counts.sum())
+    own, simulated = (_probabilities(estimator, each, side) for each, side in ((real, True), (held.observed, False)))
+    if how == "bbse":
+        return bbse(simulated, held.z[:, 0].astype(int), own)
+    return label_shift_em(own, prior)
+
+
+def _probabilities(estimator: Estimator, observed: Observations, real: bool) -> np.ndarray:
+    with torch.no_grad():
+        found = _head(estimator).probabilities(estimator.encode(observed, real=real)).double()
+    return (found / found.sum(1, keepdim=True)).numpy()
+
+
+def _judged(base: Estimator, candidate: Estimator, held: Examples, real: Observations, labelled: Records | None) -> Verdict:
+    """By labels of other real objects, or by an alarm and a label-free risk."""
+    codes = held.z[:, 0].astype(int)
+    before, after = (_balanced(_probabilities(e, held.observed, False), codes) for e in (base, candidate))
+    risks = select({"none": _known(base, held, real), "aligned": _known(candidate, held, real)}).scores
+    figures = {"balanced_accuracy_simulated": [before, after], "label_free": {k: dict(v) for k, v in risks.items()}}
+    if labelled is not None:
+        truth = base.prior.to_normal(labelled.opened().parameters)[..., 0]
+        known = labelled.isel(np.isfinite(truth))
+        codes = truth[np.isfinite(truth)].astype(int)
+        scores = [e(known).log_prob(codes).values for e in (base, candidate)]
+        found = judge_by_labels(scores[0], scores[1])
+        found.figures.update(figures)
+        return found
+    if after < before - ALARM:
+        moved = f"balanced accuracy on held-out simulations fell from {before:.3f} to {after:.3f}"
+        return Verdict(False, True, f"harmful: {moved}", figures)
+    return Verdict(True, False, "no alarm: held-out simulations are classified as well as before; no labels judge", figures)
+
+
+def _balanced(probabilities: np.ndarray, codes: np.ndarray) -> float:
+    right = probabilities.argmax(1) == codes
+    return float(np.mean([right[codes == k].mean() for k in np.unique(codes)]))
+
+
+def _head(estimator: Estimator) -> CategoricalHead:
+    if not isinstance(estimator.head, CategoricalHead):
+        raise SbiDaError("this estimator infers no class: align it with `align`")
+    return estimator.head

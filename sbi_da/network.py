@@ -1,0 +1,75 @@
+"""Sizes of a network and kinds of its parts, as a config states them."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sbi_da.encoders.images import ImageConfig
+
+__all__ = ["ClassifierConfig", "NetworkConfig"]
+
+
+class ClassifierConfig(BaseModel):
+    """The posterior of a class, and the loss it is trained with.
+
+    Attributes:
+        hidden: width of a hidden layer; None: logits are linear in the context.
+        dropout: share of the hidden layer that is dropped in training.
+        logit_scale: a factor on the logits of every class is learned.
+        focal: exponent of the focal loss; 0: the cross-entropy.
+        weights: of the classes in the loss: none, by effective numbers, or inverse to the class's frequency.
+        beta: of the effective numbers.
+        smoothing: share of a label that is spread over all classes.
+        correct: undo, after training, what the weights and the focal loss did to the probabilities.
+        calibrate: fit a temperature to the held-out labelled simulations.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    hidden: int | None = Field(None, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    logit_scale: bool = False
+    focal: float = Field(0.0, ge=0)
+    weights: Literal["none", "effective", "inverse"] = "none"
+    beta: float = Field(0.9999, gt=0, lt=1)
+    smoothing: float = Field(0.0, ge=0, lt=1)
+    correct: bool = True
+    calibrate: bool = True
+
+
+class NetworkConfig(BaseModel):
+    """Sizes of the network.
+
+    Attributes:
+        width: token width.
+        layers: layers of the fusion transformer.
+        heads: attention heads.
+        summary: width of the encoder's sum over channels and of the perceptrons that follow.
+        blocks: residual perceptrons after the transformer.
+        context: width of the fused context.
+        transforms: coupling transforms of the flow.
+        bins: spline bins.
+        hidden: widths of the flow's conditioners.
+        images: how images are encoded.
+        classifier: the head, where what is inferred is a class.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    width: int = Field(64, ge=4)
+    layers: int = Field(3, ge=1)
+    heads: int = Field(4, ge=1)
+    summary: int = Field(256, ge=4)
+    blocks: int = Field(3, ge=0)
+    context: int = Field(128, ge=4)
+    transforms: int = Field(5, ge=1)
+    bins: int = Field(12, ge=2)
+    hidden: tuple[int, ...] = (128, 128)
+    images: ImageConfig = ImageConfig()
+    classifier: ClassifierConfig = ClassifierConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> "NetworkConfig":
+        if self.width % self.heads:
+            raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
+        if not self.hidden or min(self.hidden) < 1:
+            raise ValueError(f"hidden must be one or more widths of at least 1, not {list(self.hidden)}")
+        return self

@@ -1,0 +1,128 @@
+"""What a head is trained with: the negative log-density, or of classes a loss that may weigh them, and what undoes those weights."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sbi_da.class_prior import ClassPrior
+from sbi_da.estimator import Estimator
+from sbi_da.network import ClassifierConfig
+from sbi_da.normality import Normality
+from sbi_da.posteriors import SplineHead
+from sbi_da.posteriors.categorical import CategoricalHead
+from sbi_da.posteriors.class_losses import (
+    effective_number_weights,
+    inverse_frequency_weights,
+    log_weight_correction,
+    unfocused,
+)
+from sbi_da.posteriors.temperature import fit_calibration
+from sbi_da.sources import Source
+
+__all__ = ["ClassLoss", "DensityLoss", "PosteriorLoss", "class_weights", "finish", "posterior_loss"]
+
+HELD_OUT_EPOCH = 2**31 + 3
+NORMAL = 2000
+"""Training simulations, at most, that the scatter of classes is taken from."""
+
+
+class PosteriorLoss(nn.Module):
+    """Loss of each object; called with targets ``(object, parameter)`` and contexts, returns shape ``(object,)``."""
+
+    def judged(self, z: Tensor, context: Tensor) -> Tensor:
+        """What held-out objects are judged by, shape ``(object,)``."""
+        loss: Tensor = self(z, context)
+        return loss
+
+
+class DensityLoss(PosteriorLoss):
+    """Negative log-density of normal scores."""
+
+    def __init__(self, head: SplineHead | CategoricalHead) -> None:
+        super().__init__()
+        self.head = [head]  # a list, so that its weights are not registered twice
+
+    def forward(self, z: Tensor, context: Tensor) -> Tensor:
+        """The loss."""
+        return -self.head[0].log_prob(z, context)
+
+
+class ClassLoss(PosteriorLoss):
+    """Focal, weighted, smoothed cross-entropy of class codes.
+
+    Args:
+        head: gives logits.
+        config: which of these.
+        weights: of the classes, shape ``(class,)``.
+    """
+
+    weights: Tensor
+
+    def __init__(self, head: CategoricalHead, config: ClassifierConfig, weights: np.ndarray) -> None:
+        super().__init__()
+        self.head, self.config = [head], config
+        self.register_buffer("weights", torch.from_numpy(weights).float(), persistent=False)
+
+    def forward(self, z: Tensor, context: Tensor) -> Tensor:
+        """The loss; ``z`` are codes, shape ``(object, 1)``."""
+        return self.of_logits(z[:, 0].long(), self.head[0].logits(context))
+
+    def of_logits(self, codes: Tensor, logits: Tensor) -> Tensor:
+        """The loss of codes ``(object,)`` under logits ``(object, class)``, shape ``(object,)``."""
+        log_p = logits.log_softmax(-1)
+        classes, smoothing = logits.shape[-1], self.config.smoothing
+        target = nn.functional.one_hot(codes, classes).to(log_p.dtype) * (1 - smoothing) + smoothing / classes
+        surprise = -log_p
+        if self.config.focal:
+            itself = torch.eye(classes, dtype=torch.bool, device=log_p.device)
+            others = log_p[:, None].expand(-1, classes, -1).masked_fill(itself, -torch.inf).exp().sum(-1)  # 1 - p, not rounded to zero
+            surprise = surprise * others.clamp_min(torch.finfo(others.dtype).tiny) ** self.config.focal
+        return self.weights[codes] * (target * surprise).sum(-1)
+
+    def judged(self, z: Tensor, context: Tensor) -> Tensor:
+        """Negative log-probability under the class fractions of the training, weights and focus undone."""
+        log_p = unfocused(self.head[0].logits(context).log_softmax(-1), self.config.focal)
+        log_p = (log_p + log_weight_correction(self.weights).to(context)).log_softmax(-1)
+        return -log_p.gather(-1, z.long())[:, 0]
+
+
+def class_weights(config: ClassifierConfig, counts: np.ndarray) -> np.ndarray:
+    """Weights of the classes for training counts ``(class,)``."""
+    if config.weights == "effective":
+        return effective_number_weights(counts, config.beta)
+    if config.weights == "inverse":
+        return inverse_frequency_weights(counts)
+    return np.ones(len(counts))
+
+
+def posterior_loss(estimator: Estimator) -> PosteriorLoss:
+    """The loss of an estimator's head."""
+    if not isinstance(estimator.head, CategoricalHead) or not isinstance(estimator.prior, ClassPrior):
+        return DensityLoss(estimator.head)
+    config = estimator.network.classifier
+    return ClassLoss(estimator.head, config, class_weights(config, estimator.class_counts))
+
+
+def finish(estimator: Estimator, source: Source, held_out: Source, count: int) -> None:
+    """After the training of a classifier: undo what its loss did to the probabilities, calibrate them, learn what is normal.
+
+    A density needs none of it.
+
+    Args:
+        estimator: trained.
+        source: labelled simulations that it has seen.
+        held_out: others.
+        count: how many of these.
+    """
+    config, head = estimator.network.classifier, estimator.head
+    if not isinstance(head, CategoricalHead):
+        return
+    if config.correct:
+        head.correct(log_weight_correction(class_weights(config, estimator.class_counts)), config.focal)
+    examples, others = held_out.examples(count, HELD_OUT_EPOCH), source.examples(NORMAL, HELD_OUT_EPOCH)
+    context, seen = estimator.encode(examples.observed), estimator.encode(others.observed)
+    if config.calibrate:
+        with torch.inference_mode():
+            log_p = head.corrected(head.logits(context))
+        head.correct(temperature=fit_calibration(log_p.numpy(), examples.z[:, 0].astype(int)).temperature)
+    estimator.normality = Normality.fit(seen.double().numpy(), others.z[:, 0].astype(int), context.double().numpy())

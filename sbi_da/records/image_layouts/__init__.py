@@ -1,0 +1,1 @@
+"""One layout of image sets a file, each read into records."""
