@@ -106,7 +106,7 @@ def list_configs() -> list[str]:
 
 
 def _path(name: str, folder: Path | None = None) -> Path:
-    candidates = [Path(name)] if folder is None else [folder / name, Path(name)]
+    candidates = [Path(name)] if folder is None else [folder / name, folder / f"{name}.yaml", Path(name)]
     candidates += [config_root() / f"{name}.yaml"]
     for candidate in candidates:
         if candidate.is_file():

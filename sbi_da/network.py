@@ -1,6 +1,6 @@
 """Sizes of a network and kinds of its parts, as a config states them."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,7 +13,7 @@ class ClassifierConfig(BaseModel):
     """The posterior of a class, and the loss it is trained with.
 
     Attributes:
-        hidden: width of a hidden layer; None: logits are linear in the context.
+        hidden: widths of hidden layers; none: logits are linear in the context.
         dropout: share of the hidden layer that is dropped in training.
         logit_scale: a factor on the logits of every class is learned.
         focal: exponent of the focal loss; 0: the cross-entropy.
@@ -25,7 +25,7 @@ class ClassifierConfig(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid")
-    hidden: int | None = Field(None, ge=1)
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = ()
     dropout: float = Field(0.0, ge=0, lt=1)
     logit_scale: bool = False
     focal: float = Field(0.0, ge=0)

@@ -8,6 +8,8 @@ and a temperature :math:`T` and biases :math:`d` (:mod:`sbi_da.posteriors.temper
 set, after the training.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +25,7 @@ class CategoricalHead(nn.Module):
     Args:
         classes: number of them.
         context: width of the context.
-        hidden: width of the hidden layer; None: none.
+        hidden: width of the hidden layer, or of several; None: none.
         dropout: probability at which a hidden unit (without hidden layer, a feature of the context) is dropped in training.
         logit_scale: whether each class's logit has a learnable scale.
 
@@ -37,17 +39,20 @@ class CategoricalHead(nn.Module):
     gamma: Tensor
 
     def __init__(
-        self, classes: int, context: int, hidden: int | None = None, dropout: float = 0.0, logit_scale: bool = False
+        self, classes: int, context: int, hidden: int | Sequence[int] | None = None, dropout: float = 0.0, logit_scale: bool = False
     ) -> None:
         super().__init__()
-        if classes < 2 or context < 1 or (hidden is not None and hidden < 1) or not 0 <= dropout < 1:
+        widths = () if hidden is None else (hidden,) if isinstance(hidden, int) else tuple(hidden)
+        if classes < 2 or context < 1 or min(widths, default=1) < 1 or not 0 <= dropout < 1:
             raise SbiDaError(
                 "a categorical head needs two classes, widths of one and a dropout in [0, 1), got "
                 f"{classes=}, {context=}, {hidden=}, {dropout=}"
             )
         self.classes = classes
-        layers: list[nn.Module] = [] if hidden is None else [nn.Linear(context, hidden), nn.ReLU()]
-        layers += [nn.Dropout(dropout), nn.Linear(context if hidden is None else hidden, classes)]
+        layers: list[nn.Module] = []
+        for before, after in zip((context, *widths), widths, strict=False):
+            layers += [nn.Linear(before, after), nn.ReLU()]
+        layers += [nn.Dropout(dropout), nn.Linear((context, *widths)[-1], classes)]
         self.layers = nn.Sequential(*layers)
         self.scale = nn.Parameter(torch.ones(classes)) if logit_scale else None
         self.register_buffer("log_prior_correction", torch.zeros(classes))

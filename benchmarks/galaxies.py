@@ -1,0 +1,206 @@
+"""What the three galaxy benchmarks share: methods, splits, and rows of scores.
+
+Every method is a config of ``configs/galaxies``: it is trained on labelled simulations (``sbi-da train``), then adapted to the unlabelled
+real galaxies of the training split (``sbi-da align``), and scored on the test split. All use one backbone and one budget, so that what
+differs is the method. Labels of the target are sealed; they are opened by the evaluation, and for the oracle alone in training.
+"""
+
+import argparse
+import json
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.result import named, table, with_earlier, write
+from sbi_da.alignment.anomalies import entropy_score, reject
+from sbi_da.class_alignment_run import align_classes
+from sbi_da.class_evaluation import open_labels
+from sbi_da.config import load_config
+from sbi_da.diagnostics.anomalies import anomaly_metrics
+from sbi_da.diagnostics.class_runs import evaluate_runs
+from sbi_da.estimator import Estimator
+from sbi_da.records import Records
+from sbi_da.runs import train
+
+__all__ = ["METHODS", "Problem", "main"]
+
+METHODS = {
+    "none": None, "galaxy_da": "galaxy_da", "galaxy_da_as_executed": "galaxy_da_as_executed", "deepastrouda": "deepastrouda",
+    "deepmerge2": "deepmerge2", "default": "default", "oracle": None,
+}
+REPRODUCED = ("galaxy_da", "galaxy_da_as_executed", "deepastrouda", "deepmerge2")
+BACKBONE = "{kind: compact, options: {widths: [16, 32, 64], blocks: [1, 1, 1]}, domain_norm: %s}"
+BUDGET = {"training": "training.epochs={e} training.steps_per_epoch=40 training.batch=64 training.warmup=60 training.validation=400",
+          "alignment": "alignment.epochs={a} alignment.steps_per_epoch=40 alignment.batch=64"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Labelled simulations and a target.
+
+    Attributes:
+        source: labelled simulations.
+        adapt: target objects without labels.
+        test: target objects to score.
+        classes: names; others among the target's labels are unknown.
+        match: overrides of the default method where simulations are to be matched to the target.
+    """
+
+    source: Records
+    adapt: Records
+    test: Records
+    classes: tuple[str, ...]
+    survey: str
+    match: tuple[str, ...] = ()
+
+
+def overrides(problem: Problem, records: Path, seed: int, apart: bool, epochs: tuple[int, int]) -> list[str]:
+    """What a benchmark changes of every config."""
+    budget = " ".join(BUDGET.values()).format(e=epochs[0], a=epochs[1])
+    return [
+        "simulator=null", f"surveys=[{problem.survey}]", f"training.records={records}", f"seed={seed}",
+        f"network.images={BACKBONE % str(apart).lower()}", "training.learning_rate=0.002", "training.weight_decay=0.01",
+        "training.gradient_clip=5", "training.optimiser=adamw", "training.patience=100", "alignment.learning_rate=0.001",
+        *budget.split(" "),
+    ]
+
+
+def trained(problem: Problem, method: str, seed: int, folder: Path, epochs: tuple[int, int]) -> tuple[Estimator, dict[str, Any]]:
+    """The estimator of a method, and what its adaptation found."""
+    name = METHODS[method] or "default"
+    records = folder / ("target.zarr" if method == "oracle" else "source.zarr")
+    whole = load_config(f"galaxies/{name}", overrides(problem, records, seed, method == "deepastrouda", epochs))
+    if method == "default":
+        whole = load_config(f"galaxies/{name}", [*overrides(problem, records, seed, False, epochs), *problem.match])
+    stage = "base" if method in ("none", "default") else method
+    base = train(whole, folder / f"{stage}_{seed}", progress=False)
+    if METHODS[method] is None:
+        return base, {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = align_classes(base, problem.adapt, None, whole.alignment, None, seed)
+    return found.candidate, {"alarm": found.verdict.reason, "fractions": found.fractions.fractions.tolist()}
+
+
+def scored(estimator: Estimator, problem: Problem, name: str = "morphology") -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Probabilities and labels of the test objects of known classes, and figures of the anomalies."""
+    codes = open_labels(problem.test, name, problem.classes)
+    judged = problem.test.isel(np.isfinite(codes))
+    codes = codes[np.isfinite(codes)].astype(int)
+    observed = estimator.layout.read(judged)
+    context = estimator.encode(observed, real=True)
+    p = estimator.classify(context, judged.ids, True).probabilities().values
+    strange, extra = codes < 0, {}
+    if strange.any():
+        for score, values in (("distance", estimator.anomaly(context)), ("entropy", entropy_score(p))):
+            extra[f"anomaly_auroc_{score}"] = anomaly_metrics(values, strange)["auroc"]["value"]
+        extra["rejected_unknown"] = float(reject(p)[strange].mean())
+    return p[~strange], codes[~strange], extra
+
+
+def row(method: str, seed: int, p: np.ndarray, y: np.ndarray, classes: Sequence[str], seconds: float, **extra: Any) -> dict[str, Any]:
+    """Scores of one run."""
+    from sklearn.metrics import f1_score, recall_score
+
+    best = p.argmax(1)
+    recall = recall_score(y, best, labels=range(len(classes)), average=None, zero_division=0)
+    return {
+        "method": method, "seed": seed, "macro_f1": float(f1_score(y, best, labels=range(len(classes)), average="macro", zero_division=0)),
+        "accuracy": float((best == y).mean()), "balanced_accuracy": float(recall.mean()),
+        "nll": float(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-9)).mean()),
+        **{f"recall_{c}": float(r) for c, r in zip(classes, recall, strict=True)}, "seconds": round(seconds), **extra,
+    }
+
+
+def figures(
+    runs: Mapping[str, list[tuple[np.ndarray, np.ndarray]]], rows: Sequence[Mapping[str, Any]], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Headline figures, with 95 % intervals over objects and seeds."""
+    scores = {method: evaluate_runs(each, classes) for method, each in runs.items()}
+    y = next(iter(runs.values()))[0][1]
+    counts = np.bincount(y, minlength=len(classes))
+    rare = classes[int(counts.argmin())]
+    out: dict[str, Any] = {}
+    major = np.full(len(y), counts.argmax())
+    from sklearn.metrics import f1_score
+
+    out["macro_f1_majority"] = {"value": float(f1_score(y, major, labels=range(len(classes)), average="macro", zero_division=0))}
+    for method, found in scores.items():
+        out[f"macro_f1_{method}"] = found["macro_f1"]
+        out[f"rare_recall_{method}"] = found["per_class"][rare]["recall"]
+    there = [m for m in REPRODUCED if m in scores]
+    if there:
+        out["macro_f1_best_reproduced"] = max((out[f"macro_f1_{m}"] for m in there), key=lambda f: f["value"])
+    if {"none", "default", "oracle"} <= set(scores):
+        none, own, top = (out[f"macro_f1_{m}"]["value"] for m in ("none", "default", "oracle"))
+        out["gap_closed_default"] = {"value": (own - none) / (top - none)}
+    key = "anomaly_auroc_distance"
+    values = [r[key] for r in rows if r["method"] == "default" and key in r]
+    if values:
+        out["anomaly_auroc"] = {"value": float(np.mean(values)), "low": float(np.min(values)), "high": float(np.max(values))}
+    return out
+
+
+def main(name: str, make: Callable[[int], Problem], description: str) -> None:
+    """Run a benchmark."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--methods", default="all", help=f"comma-separated, of {', '.join(METHODS)}")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of data, runs and probabilities; what is there is not done again")
+    parser.add_argument("--epochs", type=int, nargs=2, default=(15, 15), metavar=("TRAIN", "ALIGN"))
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    methods = named(parser, arguments.methods, METHODS)
+    torch.set_num_threads(arguments.threads)
+    rows: list[dict[str, Any]] = []
+    runs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    seeds = [int(s) for s in arguments.seeds.split(",")]
+    for seed in seeds:
+        folder = arguments.runs / f"seed_{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        problem = None
+        for method in methods:
+            kept = folder / f"{method}.npz"
+            if not kept.exists():
+                problem = problem or _made(make, seed, folder)
+                started = time.perf_counter()
+                estimator, found = trained(problem, method, seed, folder, tuple(arguments.epochs))
+                p, y, extra = scored(estimator, problem)
+                made = row(method, seed, p, y, problem.classes, time.perf_counter() - started, **extra, **found)
+                np.savez(kept, p=p, y=y, row=json.dumps(made), classes=np.array(problem.classes))
+            held = np.load(kept)
+            rows.append(json.loads(str(held["row"])))
+            runs.setdefault(method, []).append((held["p"], held["y"]))
+            classes = [str(c) for c in held["classes"]]
+            print(json.dumps(rows[-1]), flush=True)
+    columns = ["method", "seed", "macro_f1", "balanced_accuracy", "accuracy", "nll", *(f"recall_{c}" for c in classes), "seconds"]
+    print(table(columns, [[r[c] for c in columns] for r in rows]))
+    summary = figures(runs, rows, classes)
+    print(json.dumps(summary, indent=1, default=float))
+    write(name, with_earlier(name, rows, ("method", "seed")), summary, seeds)
+
+
+def _made(make: Callable[[int], Problem], seed: int, folder: Path) -> Problem:
+    """A problem, with its records on disk for the training."""
+    problem = make(seed)
+    for which, records in (("source", problem.source), ("target", _oracle(problem))):
+        path = folder / f"{which}.zarr"
+        if path.exists():
+            shutil.rmtree(path)
+        records.save(path)
+    return problem
+
+
+def _oracle(problem: Problem) -> Records:
+    """Target objects of known classes with their labels open."""
+    codes = open_labels(problem.adapt, "morphology", problem.classes)
+    known = problem.adapt.isel(codes >= 0).opened().with_parameters({"morphology": codes[codes >= 0]})
+    known.tree.attrs.update({"domain": "simulated", "classes_morphology": list(problem.classes)})
+    return known

@@ -1,0 +1,60 @@
+"""Galaxies of one simulated survey to those of another, where everything is known: three classes, or with mergers in the target only.
+
+A: galaxies 22/6/72 (elliptical, irregular, spiral) seen by SDSS. B: 14/8/78, clumpier, bluer, larger, with weaker arms and more bars,
+under worse seeing, in noisier images of smaller pixels. With ``--unknown`` 15 % of B are mergers, which A does not have.
+"""
+
+import sys
+
+import numpy as np
+
+from benchmarks.galaxies import Problem, main
+from sbi_da.records import Records
+from sbi_da.simulation import simulate
+from sbi_da.simulators import get_simulator
+from sbi_da.surveys import Survey, get_survey
+
+SOURCE, ADAPT, TEST = 3000, 2000, 1500
+CLASSES = ("elliptical", "irregular", "spiral")
+
+
+def other_camera(survey: Survey) -> Survey:
+    """The survey with worse seeing, other pixels and other noise."""
+    camera = survey.image
+    assert camera is not None
+    bands = tuple(
+        band.model_copy(update={"psf_fwhm": 1.35 * band.psf_fwhm, "noise": 1.6 * band.noise, "zero_point": band.zero_point + shift})
+        for band, shift in zip(camera.bands, (0.12, 0.0, -0.1), strict=True)
+    )
+    return survey.model_copy(update={"image": camera.model_copy(update={"bands": bands, "pixel_scale": 0.33})})
+
+
+def target(records: Records) -> Records:
+    """Simulated records as a real survey's: labels sealed."""
+    real = records.sealed()
+    real.tree.attrs["domain"] = "real"
+    return real
+
+
+def make(seed: int, unknown: bool = False) -> Problem:
+    """Source and target of a seed."""
+    survey = get_survey("sdss_images")
+    a = get_simulator("galaxies", classes=list(CLASSES), fractions=[0.22, 0.06, 0.72])
+    classes, fractions = (list(CLASSES), [0.14, 0.08, 0.78])
+    if unknown:
+        classes, fractions = [*CLASSES, "merger"], [0.12, 0.07, 0.66, 0.15]
+    b = get_simulator(
+        "galaxies", classes=classes, fractions=fractions,
+        population={"clumpiness": 1.8, "arm_contrast": 0.7, "bar_fraction": 0.5, "colour_offset": -0.12, "size_scale": 1.25, "dust": 1.6},
+    )
+    source = simulate(a, [survey], SOURCE, 1000 + seed)
+    real = target(simulate(b, [other_camera(survey)], ADAPT + TEST, 2000 + seed))
+    order = np.arange(len(real))
+    return Problem(source, real.isel(order < ADAPT), real.isel(order >= ADAPT), CLASSES, "sdss_images")
+
+
+if __name__ == "__main__":
+    strange = "--unknown" in sys.argv
+    if strange:
+        sys.argv.remove("--unknown")
+    main("galaxies_sim_unknown" if strange else "galaxies_sim", lambda seed: make(seed, strange), __doc__ or "")
