@@ -14,7 +14,7 @@ from sbi_da.simulation import simulate
 from sbi_da.simulators import get_simulator
 from sbi_da.surveys import Survey, get_survey
 
-SOURCE, ADAPT, TEST = 3000, 2000, 1500
+SOURCE, ADAPT, TEST = 4000, 2500, 4000
 CLASSES = ("elliptical", "irregular", "spiral")
 
 
@@ -23,8 +23,8 @@ def other_camera(survey: Survey) -> Survey:
     camera = survey.image
     assert camera is not None
     bands = tuple(
-        band.model_copy(update={"psf_fwhm": 1.35 * band.psf_fwhm, "noise": 1.6 * band.noise, "zero_point": band.zero_point + shift})
-        for band, shift in zip(camera.bands, (0.12, 0.0, -0.1), strict=True)
+        band.model_copy(update={"psf_fwhm": 1.5 * band.psf_fwhm, "noise": 2.5 * band.noise, "zero_point": band.zero_point + shift})
+        for band, shift in zip(camera.bands, (0.25, 0.0, -0.2), strict=True)
     )
     return survey.model_copy(update={"image": camera.model_copy(update={"bands": bands, "pixel_scale": 0.33})})
 
@@ -45,7 +45,7 @@ def make(seed: int, unknown: bool = False) -> Problem:
         classes, fractions = [*CLASSES, "merger"], [0.12, 0.07, 0.66, 0.15]
     b = get_simulator(
         "galaxies", classes=classes, fractions=fractions,
-        population={"clumpiness": 1.8, "arm_contrast": 0.7, "bar_fraction": 0.5, "colour_offset": -0.12, "size_scale": 1.25, "dust": 1.6},
+        population={"clumpiness": 2.2, "arm_contrast": 0.5, "bar_fraction": 0.5, "colour_offset": -0.12, "size_scale": 1.25, "dust": 1.6},
     )
     source = simulate(a, [survey], SOURCE, 1000 + seed)
     real = target(simulate(b, [other_camera(survey)], ADAPT + TEST, 2000 + seed))

@@ -48,13 +48,16 @@ class TwoStreams(StreamModule):
         real: unlabelled real objects.
         views: transformed copies of every object.
         seed: of the order of real objects and of the transformations.
+        lessons: weights of every class of every real object in a cross-entropy, shape ``(object, class)``; None: none.
+        needed: whether real objects are of use at all; otherwise the network, and what it normalises by, does not see them.
     """
 
     def __init__(
-        self, source: Source, validation: Source, config: TrainingConfig, real: Observations, views: int = 1, seed: int = 0
+        self, source: Source, validation: Source, config: TrainingConfig, real: Observations, views: int = 1, seed: int = 0,
+        lessons: np.ndarray | None = None, needed: bool = True,
     ) -> None:
         super().__init__(source, validation, config, seed)
-        self.real, self.views = real, views
+        self.real, self.views, self.lessons, self.needed = real, views, lessons, needed
 
     def batches(self, epoch: int) -> Iterator[dict[str, Batch]]:
         """Batches of an epoch: ``simulated`` and ``real``, and ``simulated_again``, ``real_again`` where there are two views."""
@@ -63,11 +66,16 @@ class TwoStreams(StreamModule):
         plain = StreamModule(self.source, self.validation, self.config.model_copy(update={"augmentation": None}), self.seed)
         order = np.zeros(0, int)
         for step, streams in enumerate(plain.batches(epoch)):
+            if not self.needed:
+                yield {"simulated": _seen(streams["simulated"], how, (self.seed, epoch, step, 0))}
+                continue
             size = min(self.config.batch, len(self.real))
             while len(order) < size:
                 order = np.concatenate([order, rng.permutation(len(self.real))])
             rows, order = order[:size], order[size:]
             simulated, real = streams["simulated"], measurements(self.real, rows)
+            if self.lessons is not None:
+                real["lesson"] = torch.from_numpy(self.lessons[rows]).float()
             made = {"simulated": _seen(simulated, how, (self.seed, epoch, step, 0)), "real": _seen(real, how, (self.seed, epoch, step, 1))}
             if self.views == 2:
                 made["simulated_again"] = _seen(simulated, how, (self.seed, epoch, step, 2))
@@ -87,9 +95,12 @@ class ClassAlignmentModule(TrainingModule):
         config: schedule of the optimiser.
         alignment: the terms.
         real: unlabelled real objects, for the estimates of their class fractions.
+        lesson: weight of the loss of real objects whose classes the batches say; 0: they say none.
     """
 
-    def __init__(self, estimator: Estimator, config: TrainingConfig, alignment: AlignmentConfig, real: Observations) -> None:
+    def __init__(
+        self, estimator: Estimator, config: TrainingConfig, alignment: AlignmentConfig, real: Observations, lesson: float = 0.0
+    ) -> None:
         super().__init__(estimator, config, weighted=False)
         self.alignment, self.classes = alignment, alignment.classes
         size = estimator.network
@@ -102,6 +113,8 @@ class ClassAlignmentModule(TrainingModule):
         schedules: dict[str, Schedule] = {name: spec.weight.build() for name, spec in zip(self.names, specs, strict=True)}
         if self.classes.teacher:
             schedules["teacher"] = Ramp(self.classes.teacher, 0.05, 0.3)
+        if lesson:
+            schedules["lesson"] = Fixed(lesson)
         learned = LearnedWeights("posterior", list(schedules)) if alignment.learned else None
         self.scheduler = Scheduler({"posterior": Fixed(self.classes.supervised), **schedules}, learned)
         self.teacher = copy.deepcopy(estimator).requires_grad_(False).eval() if self.classes.teacher else None
@@ -116,6 +129,11 @@ class ClassAlignmentModule(TrainingModule):
     def progress(self) -> float:
         """Of the training, from 0 to 1."""
         return min(1.0, self.global_step / max(1, self.config.epochs * self.config.steps_per_epoch))
+
+    @property
+    def needs_real(self) -> bool:
+        """Whether any loss looks at real objects."""
+        return len(self.scheduler.schedules) > 1
 
     @property
     def views(self) -> int:
@@ -176,6 +194,9 @@ class ClassAlignmentModule(TrainingModule):
             if name in active:
                 outer.progress = progress
                 losses[name] = outer(seen["simulated"], seen["real"], again)
+        if "lesson" in active:
+            logits = seen["real"].logits.log_softmax(-1)
+            losses["lesson"] = -(batch["real"]["lesson"] * logits).sum(1).mean()
         if "teacher" in active:
             losses["teacher"] = self._taught(batch["real"], seen["real_again"])
         total = self.scheduler(losses, progress)

@@ -8,10 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sbi_da.alignment.class_registry import CLASS_TERMS
 from sbi_da.alignment.class_term import ClassTerm
 from sbi_da.errors import UnknownNameError
+from sbi_da.restaging import Restaging
 from sbi_da.schema import build
 from sbi_da.weighting import Weighting
 
-__all__ = ["ClassAlignment", "ClassTermSpec", "Selection"]
+__all__ = ["ClassAlignment", "ClassTermSpec", "Refinement", "Selection"]
 
 Selection = Literal["last", "entropy", "iwv", "dev", "snd"]
 
@@ -43,6 +44,27 @@ class ClassTermSpec(BaseModel):
         return build(CLASS_TERMS[self.kind], self.options, f"class term {self.kind!r}")
 
 
+class Refinement(BaseModel):
+    """Classes of real objects by a mixture in physical features, taught to the network.
+
+    Attributes:
+        rounds: of refining and teaching.
+        epochs: of each round.
+        weight: of the real objects' loss, that of the simulations being ``supervised``.
+        supervised: weight of the simulations in these rounds.
+        share: of the real objects that are taken as sure at first.
+        summaries: which measurements serve, by name; colours always do.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    rounds: int = Field(2, ge=1)
+    epochs: int = Field(6, ge=1)
+    weight: float = Field(1.0, gt=0)
+    supervised: float = Field(0.3, ge=0)
+    share: float = Field(0.45, gt=0, lt=1)
+    summaries: tuple[str, ...] = ("log_radius", "axis_ratio", "concentration", "asymmetry", "surface_brightness")
+
+
 class ClassAlignment(BaseModel):
     """What is done to a classifier beside the terms that know nothing of classes.
 
@@ -55,6 +77,8 @@ class ClassAlignment(BaseModel):
         teacher: weight of the loss on real objects whose class an average of the weights so far is sure of; 0: there is no teacher.
         threshold: how sure the teacher must be.
         momentum: of the teacher's average.
+        restage: simulated images are first made to look like the target's.
+        refine: afterwards real objects are classified by a mixture in physical features, which the network then learns.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -66,3 +90,5 @@ class ClassAlignment(BaseModel):
     teacher: float = Field(0.0, ge=0)
     threshold: float = Field(0.9, gt=0, le=1)
     momentum: float = Field(0.995, ge=0, lt=1)
+    restage: Restaging | None = None
+    refine: Refinement | None = None

@@ -5,29 +5,34 @@ import json
 import time
 import warnings
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from sbi_da.alignment.class_refinement import Refined, physical_features, refine
 from sbi_da.alignment.gate import FEWEST, Verdict, judge_by_labels
 from sbi_da.alignment.label_shift import ClassFractions, bbse, label_shift_em
 from sbi_da.alignment.selection import Candidate, select
 from sbi_da.alignment_config import AlignmentConfig
 from sbi_da.atomic import whole_folder
 from sbi_da.class_aligning import ClassAlignmentModule, TwoStreams
+from sbi_da.class_alignment_config import Refinement
 from sbi_da.config import Config, TrainingConfig
-from sbi_da.errors import SbiDaError
-from sbi_da.estimator import Estimator
+from sbi_da.encoders.morphometry import NAMES
+from sbi_da.errors import SbiDaError, UnknownNameError
+from sbi_da.estimator import FITTED, Estimator
 from sbi_da.fitting import fit
 from sbi_da.layout import Observations
+from sbi_da.measured import measurements, pictures
 from sbi_da.posterior_loss import finish
 from sbi_da.posteriors.categorical import CategoricalHead
-from sbi_da.records import Records
+from sbi_da.records import ABSENT, Records
+from sbi_da.restaging import Restaging, restage
 from sbi_da.runs import sources
-from sbi_da.sources import Examples
+from sbi_da.sources import Examples, RecordsSource, SimulatorSource, Source, StoredSource
 
 __all__ = ["AlignedClasses", "align_classes"]
 
@@ -36,6 +41,8 @@ OUTPUTS = ("estimator", "alignment.json", "logs")
 HELD_OUT = 2000
 """Held-out simulations, at most, that judge and calibrate."""
 HELD_OUT_EPOCH = 2**31 + 4
+RESTAGED = 4000
+"""Simulated objects that are restaged where a simulator sets no number."""
 ALARM = 0.05
 """Fall of the balanced accuracy on held-out simulations that alarms."""
 
@@ -94,8 +101,10 @@ def align_classes(
     started = time.perf_counter()
     with nullcontext() if out is None else whole_folder(out, OUTPUTS) as folder:
         observed = _with_data(base.layout.read(real))
-        candidate, held, chosen_epoch = _adapted(base, experiment, config, observed, seed, folder, progress)
+        candidate, held, chosen_epoch, found = _adapted(base, experiment, config, observed, seed, folder, progress)
         fractions = _fractions(candidate, held, observed, config.classes.fractions)
+        if found is not None:
+            fractions = replace(fractions, fractions=found, low=found - 2 * fractions.sd, high=found + 2 * fractions.sd)
         candidate.population = None if config.classes.fractions == "source" else tuple(fractions.fractions.tolist())
         verdict = _judged(base, candidate, held, observed, labelled)
         chosen = candidate if verdict.kept else copy.deepcopy(base)
@@ -126,8 +135,8 @@ def _with_data(observed: Observations) -> Observations:
 
 def _adapted(
     base: Estimator, experiment: Config, config: AlignmentConfig, real: Observations, seed: int, folder: Path | None, progress: bool
-) -> tuple[Estimator, Examples, int]:
-    """An adapted copy, finished on held-out simulations, which come back, and the epoch it is of."""
+) -> tuple[Estimator, Examples, int, np.ndarray | None]:
+    """An adapted copy, finished on held-out simulations, which come back, the epoch it is of, and class fractions by refinement."""
     candidate = copy.deepcopy(base)
     candidate.adapt(config.adapter)
     candidate.population = None
@@ -142,24 +151,104 @@ def _adapted(
     )
     source, validation = sources(experiment, base)
     held = validation.examples(min(HELD_OUT, settings.validation), HELD_OUT_EPOCH)
+    plan = config.classes
+    if plan.restage is not None:
+        source, held = _restaged(base, plan.restage, source, settings.simulations or RESTAGED, real, held, seed)
+        validation = StoredSource(held, seed)
+        candidate = _anew(candidate, seed)  # what was learned of images that looked otherwise is no good start
+        candidate.fit(source.examples(FITTED, 0).observed)
+    epoch = _trained(candidate, training, config, streams := (source, validation, real), held, seed, folder, progress)
+    refined = None
+    for round_ in range(plan.refine.rounds if plan.refine else 0):
+        assert plan.refine is not None
+        refined = _refined(candidate, real, plan.refine)
+        shorter = training.model_copy(update={"epochs": plan.refine.epochs})
+        lighter = config.model_copy(update={"classes": plan.model_copy(update={
+            "supervised": plan.refine.supervised, "select": "last", "terms": [], "teacher": 0.0,
+        }), "terms": []})
+        _trained(candidate, shorter, lighter, streams, held, seed + 1 + round_, None, progress, (plan.refine.weight, refined.lessons))
+    if not all(torch.isfinite(p).all() for p in candidate.parameters()):
+        raise SbiDaError("the training of the alignment diverged: lower alignment.learning_rate")
+    finish(candidate.eval(), source, validation, settings.validation)
+    return candidate, held, epoch, None if refined is None else refined.fractions
+
+
+def _anew(estimator: Estimator, seed: int) -> Estimator:
+    """An untrained estimator like another."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = ClassAlignmentModule(candidate.train(), training, config, real)
-        streams = TwoStreams(source, validation, training, real, module.views, seed)
+        fresh = Estimator(
+            estimator.layout.surveys, estimator.prior, estimator.parameters_info, estimator.network, estimator.derived, estimator.simulator,
+            estimator.metadata, estimator.adapter.parts if estimator.adapter else (),
+        )
+    return fresh
+
+
+def _trained(
+    candidate: Estimator, training: TrainingConfig, config: AlignmentConfig, streams: tuple[Source, Source, Observations], held: Examples,
+    seed: int, folder: Path | None, progress: bool, lessons: tuple[float, np.ndarray] | None = None,
+) -> int:
+    """Train a candidate; returns the epoch that was kept."""
+    source, validation, real = streams
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = ClassAlignmentModule(candidate.train(), training, config, real, lessons[0] if lessons else 0.0)
+        data = TwoStreams(source, validation, training, real, module.views, seed, lessons[1] if lessons else None, module.needs_real)
         keeper = _Keeper(candidate, held, real) if config.classes.select != "last" else None
-        fit(module, streams, training, folder, progress, [] if keeper is None else [keeper])
+        fit(module, data, training, folder, progress, [] if keeper is None else [keeper])
     for parameter in candidate.parameters():
         parameter.requires_grad_(True)
     if module.teacher is not None:
         candidate.load_state_dict(module.teacher.state_dict())
-    epoch = config.epochs - 1
-    if keeper is not None:
-        epoch = keeper.best(config.classes.select)
-        candidate.load_state_dict(keeper.states[epoch])
-    if not all(torch.isfinite(p).all() for p in candidate.parameters()):
-        raise SbiDaError("the training of the alignment diverged: lower alignment.learning_rate")
-    finish(candidate.eval(), source, validation, settings.validation)
-    return candidate, held, epoch
+    if keeper is None:
+        return training.epochs - 1
+    epoch = keeper.best(config.classes.select)
+    candidate.load_state_dict(keeper.states[epoch])
+    return epoch
+
+
+def _restaged(
+    base: Estimator, how: Restaging, source: Source, count: int, real: Observations, held: Examples, seed: int
+) -> tuple[Source, Examples]:
+    """Simulations, and held-out ones, as the real objects' surveys would show them."""
+    rng = np.random.default_rng([seed, 6])
+    if not isinstance(source, SimulatorSource | RecordsSource):
+        raise SbiDaError("only simulations and records can be restaged")
+    everything = source.all if isinstance(source, RecordsSource) else source.examples(count, 0)
+
+    def staged(examples: Examples, copies: int) -> Examples:
+        images, rows = {}, np.arange(len(examples))
+        state = np.random.default_rng(rng.integers(2**63))
+        for name, camera in base.layout.cameras.items():
+            codes = examples.z[:, 0].astype(int)
+            images[name], rows = restage(
+                examples.observed.images[name], codes, real.images[name], camera, how.model_copy(update={"copies": copies}), state
+            )
+        seen = examples.observed.take(rows)
+        return Examples(Observations(seen.value, seen.error, seen.state, images), examples.z[rows], examples.log_weight[rows])
+
+    return StoredSource(staged(everything, how.copies), seed), staged(held, 1)
+
+
+def _refined(candidate: Estimator, real: Observations, how: Refinement) -> Refined:
+    """Classes of the real objects by what is measured of them."""
+    tokens = candidate.images
+    if tokens is None:
+        raise SbiDaError("refinement needs images to measure")
+    name = max(real.images, key=lambda key: int((real.images[key].state != ABSENT).sum()))
+    found = []
+    for start in range(0, len(real), 256):
+        part = pictures(measurements(real, slice(start, start + 256)))[name]
+        found.append(tokens.summaries(name, *part).numpy())
+    summaries = np.concatenate(found)
+    for key in how.summaries:
+        if key not in NAMES:
+            raise UnknownNameError("summary", key, list(NAMES))
+    chosen = (*(NAMES.index(key) for key in how.summaries), *range(len(NAMES), summaries.shape[1]))
+    head = _head(candidate)
+    with torch.no_grad():
+        log_p = head.logits(candidate.encode(real, real=True)).log_softmax(-1).double().numpy()
+    return refine(physical_features(summaries, log_p, chosen), np.exp(log_p), how.share)
 
 
 @dataclass

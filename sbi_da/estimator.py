@@ -127,7 +127,7 @@ class Estimator(nn.Module):
     def adapt(self, parts: Sequence[str]) -> None:
         """Put a fresh branch for real objects in place, or none; it changes nothing until it is trained."""
         size, index = self.network, self.layout.survey_index.tolist()
-        self.adapter = RealBranch(parts, index, size.width, size.summary, size.context) if parts else None
+        self.adapter = RealBranch(parts, index, size.width, size.summary, size.context, surveys=len(self.surveys)) if parts else None
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from sbi_da.simulation import lose, observe
 from sbi_da.simulators import Simulator, Sky
 from sbi_da.surveys import Channel, Survey
 
-__all__ = ["Examples", "PopulationWeights", "RecordsSource", "ReweightedSource", "SimulatorSource", "Source"]
+__all__ = ["Examples", "PopulationWeights", "RecordsSource", "ReweightedSource", "SimulatorSource", "Source", "StoredSource"]
 
 PopulationWeights = Callable[[np.ndarray], np.ndarray]
 
@@ -167,6 +167,25 @@ class ReweightedSource:
         return Examples(plain.observed, plain.z, np.maximum(log_weight, log_weight.max() - 30))
 
 
+class StoredSource:
+    """Examples that are held, in a new order for every epoch.
+
+    Args:
+        examples: all of them.
+        seed: of the order.
+    """
+
+    def __init__(self, examples: Examples, seed: int = 0) -> None:
+        self.all, self.seed = examples, seed
+        self.weighted = bool(examples.log_weight.any())
+
+    def examples(self, count: int, epoch: int) -> Examples:  # noqa: D102
+        rng = np.random.default_rng([self.seed, 5, epoch])
+        rounds = -(-count // len(self.all))
+        rows = np.concatenate([rng.permutation(len(self.all)) for _ in range(rounds)])[:count]
+        return Examples(self.all.observed.take(rows), self.all.z[rows], self.all.log_weight[rows])
+
+
 class RecordsSource:
     """Examples from records with known parameters.
 
@@ -191,18 +210,18 @@ class RecordsSource:
         if "emptied" in records.columns:
             weight = np.where(records.columns["emptied"], -np.inf, weight)
         z = prior.to_normal({n: records.parameters[n] for n in prior.names})
-        self._all = Examples(self.layout.read(records), z, weight).usable()
-        if len(self._all) == 0:
+        self.all = Examples(self.layout.read(records), z, weight).usable()
+        if len(self.all) == 0:
             raise SbiDaError("none of the records lies inside the prior")
 
     def examples(self, count: int, epoch: int) -> Examples:  # noqa: D102
         rng = np.random.default_rng([self.seed, 2, epoch])
-        rounds = -(-count // len(self._all))
-        rows = np.concatenate([rng.permutation(len(self._all)) for _ in range(rounds)])[:count]
-        observed = self._all.observed.take(rows)
+        rounds = -(-count // len(self.all))
+        rows = np.concatenate([rng.permutation(len(self.all)) for _ in range(rounds)])[:count]
+        observed = self.all.observed.take(rows)
         before = observed.states
         keep = self.missing.keep(before, self.layout.entry_survey, rng)
         observed = observed.where(keep)
         emptied = (observed.states == ABSENT).all(1) & keep.any(1) & (before != ABSENT).any(1)
-        log_weight = np.where(emptied, -np.inf, self._all.log_weight[rows])
-        return Examples(observed, self._all.z[rows], log_weight).usable()
+        log_weight = np.where(emptied, -np.inf, self.all.log_weight[rows])
+        return Examples(observed, self.all.z[rows], log_weight).usable()

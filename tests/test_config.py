@@ -7,6 +7,7 @@ import yaml
 from sbi_da.config import Config, list_configs, load_config
 from sbi_da.errors import ConfigError, SbiDaError, UnknownNameError
 from sbi_da.runs import build
+from sbi_da.simulation import simulate
 from sbi_da.simulators import get_simulator, list_simulators, simulator_class
 
 
@@ -16,8 +17,26 @@ def test_every_shipped_config_is_valid_and_takes_one_step(name, tmp_path):
 
     tiny = ["training.epochs=1", "training.steps_per_epoch=1", "training.batch=16", "training.validation=32",
             "training.simulations=64"]
+    if name.startswith("galaxies/"):
+        pytest.importorskip("galsim")
+        tiny += _galaxies(name, tmp_path)
     estimator = train(load_config(name, tiny), tmp_path / "run", progress=False)
     assert estimator.metadata["training"]["steps"] == 1
+
+
+def _galaxies(name, folder):
+    """No hub, small images, and records where a config trains on some."""
+    content = load_config(name)
+    if content.network.images.kind.startswith("resnet"):
+        pytest.importorskip("transformers")
+        small = ["network.images.options.pretrained=false"]
+    else:
+        small = []
+    if content.training.records:
+        simulator, surveys, _ = build(load_config("galaxies/default"))
+        simulate(simulator, surveys, 64, 3).save(folder / "source.zarr")
+        small.append(f"training.records={folder / 'source.zarr'}")
+    return small
 
 
 def test_overrides_reach_nested_keys():

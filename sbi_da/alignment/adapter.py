@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sbi_da.errors import UnknownNameError
+from sbi_da.errors import SbiDaError, UnknownNameError
 
 __all__ = ["PARTS", "RealBranch"]
 
@@ -38,13 +38,16 @@ class RealBranch(nn.Module):
     owner: Tensor
 
     def __init__(
-        self, parts: Sequence[str], survey_index: Sequence[int], width: int, summary: int, context: int, hidden: int = 32
+        self, parts: Sequence[str], survey_index: Sequence[int], width: int, summary: int, context: int, hidden: int = 32,
+        surveys: int | None = None,
     ) -> None:
         super().__init__()
         for part in parts:
             if part not in PARTS:
                 raise UnknownNameError("adapter part", part, list(PARTS))
-        channels, surveys = len(survey_index), max(survey_index) + 1
+        channels, surveys = len(survey_index), surveys or max(survey_index) + 1
+        if "instrument" in parts and not channels:
+            raise SbiDaError("adapter part 'instrument' shifts scalar channels, and there are none: leave it out")
         self.parts = tuple(parts)
         if "instrument" in parts:
             self.affine = _zero(nn.Linear(channels, channels))

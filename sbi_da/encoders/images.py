@@ -15,11 +15,15 @@ from torch import Tensor, nn
 
 from sbi_da.encoders.domain_norm import convert, domains
 from sbi_da.encoders.freezing import freeze
+from sbi_da.encoders.morphometry import measure, summary_count
 from sbi_da.encoders.registry import image_encoder, portable
-from sbi_da.surveys import Survey
+from sbi_da.surveys import Display, Survey
+from sbi_da.surveys.display import decompose
 
 __all__ = ["ImageConfig", "ImageTokens", "Pictures", "runnable"]
 
+WIDEST = 6.0
+"""Measured summaries are cut so many scales from the centre."""
 Pictures = Mapping[str, tuple[Tensor, Tensor]]
 """Of each survey: pixels ``(object, band, y, x)`` and which bands are there, boolean, ``(object, band)``."""
 
@@ -32,6 +36,7 @@ class ImageConfig(BaseModel):
         options: its arguments.
         domain_norm: batch statistics of simulated and of real objects are kept apart.
         frozen: names of the encoder's parts that are not trained.
+        measured: what :mod:`sbi_da.encoders.morphometry` measures joins the encoder's features.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -39,6 +44,7 @@ class ImageConfig(BaseModel):
     options: dict[str, Any] = {}
     domain_norm: bool = False
     frozen: list[str] = Field(default_factory=list)
+    measured: bool = False
 
 
 def runnable(config: ImageConfig) -> tuple[ImageConfig, bool]:
@@ -65,7 +71,8 @@ class ImageTokens(nn.Module):
         self.width, self.summary = width, summary
         self.encoders, self.project, self.wide = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         self.softening: dict[str, list[float] | None] = {}
-        self.apart = config.domain_norm
+        self.displays: dict[str, Display | None] = {}
+        self.apart, self.measured = config.domain_norm, config.measured
         for survey in surveys:
             imaging = survey.image
             if imaging is None:
@@ -77,7 +84,13 @@ class ImageTokens(nn.Module):
             for part in config.frozen:
                 freeze(encoder.get_submodule(part))
             features: int = getattr(encoder, "features")  # noqa: B009 - a module's attributes are tensors to mypy
+            if config.measured:
+                count = summary_count(bands)
+                features += count
+                self.register_buffer(f"summary_center_{survey.name}", torch.zeros(count))
+                self.register_buffer(f"summary_scale_{survey.name}", torch.ones(count))
             self.encoders[survey.name] = encoder
+            self.displays[survey.name] = imaging.display
             self.project[survey.name] = nn.Linear(features + bands, width)
             self.wide[survey.name] = nn.Linear(features + bands, summary)
             flux = imaging.display is None
@@ -113,6 +126,18 @@ class ImageTokens(nn.Module):
                 sample = self._stretched(name, pixels[seen[:, band]])[:, band]
                 if sample.numel() > 1:
                     center[band], scale[band] = sample.mean(), sample.std().clamp_min(1e-6)
+            rows = seen.any(1)
+            if self.measured and bool(rows.any()):
+                found = self.summaries(name, pixels[rows], seen[rows])
+                middle = found.median(0).values
+                self.get_buffer(f"summary_center_{name}").copy_(middle)
+                self.get_buffer(f"summary_scale_{name}").copy_((1.4826 * (found - middle).abs().median(0).values).clamp_min(1e-3))
+
+    def summaries(self, name: str, pixels: Tensor, seen: Tensor) -> Tensor:
+        """What is measured of images of a survey, in linear fluxes, as it is; bands that are not there are zeros."""
+        known = torch.where(seen[..., None, None], pixels, 0.0)
+        display = self.displays[name]
+        return measure(known if display is None else decompose(known, display))
 
     def standardised(self, name: str, pixels: Tensor, seen: Tensor) -> Tensor:
         """What the encoder of a survey sees; zeros where a band is not there."""
@@ -148,7 +173,11 @@ class ImageTokens(nn.Module):
                     found = encoder(ready)
             else:
                 found = encoder(ready)
-            found = torch.cat([found, seen[rows].to(found.dtype)], 1)
+            parts = [found, seen[rows].to(found.dtype)]
+            if self.measured:
+                center, scale = (self.get_buffer(f"summary_{what}_{name}") for what in ("center", "scale"))
+                parts.append(((self.summaries(name, pixels[rows], seen[rows]) - center) / scale).clamp(-WIDEST, WIDEST))
+            found = torch.cat(parts, 1)
             tokens = tokens.index_put((rows, torch.full_like(rows, column)), self.project[name](found).to(tokens.dtype))
             total = total.index_add(0, rows, self.wide[name](found).to(total.dtype))
             present[rows, column] = True
