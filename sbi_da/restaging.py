@@ -8,10 +8,12 @@ function, correlated noise, the sky, and the composite. Whatever differs between
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from scipy.spatial.distance import cdist
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 from torch.nn import functional
@@ -24,11 +26,11 @@ from sbi_da.surveys.display import compose, decompose, to_bytes
 __all__ = ["Restaging", "restage"]
 
 FLUX, RADIUS, SKY, NOISE = (NAMES.index(name) for name in ("log_flux", "log_radius", "sky", "noise"))
-NOISINESS = 0.75
-"""Noise of a band over that of independent bands with the mean's noise, such that restaged images measure as the target's do."""
-SKYNESS = 0.5
-"""Sky that is added over the sky that is measured: cutting noise off at zero makes up the rest."""
 CHUNK = 128
+SEEING = (1.0, 1.6, 2.4, 3.4, 4.6)
+"""What is tried [pixels]."""
+TRIED = 300
+TOLD = [NAMES.index(name) for name in ("concentration", "peak", "surface_brightness", "area")]
 OVERSAMPLING = 2
 
 
@@ -40,7 +42,8 @@ class Restaging(BaseModel):
         tilt: simulated galaxies are seen face-on and are tilted.
         thickness: axis ratio of each class seen edge-on, in the order of the classes; one for all if it is a single number.
         colour: rank correlation of a galaxy's colour with the colour it is given; None leaves colours as they are.
-        seeing: median full width at half maximum of the point-spread function that is added [pixels].
+        seeing: median full width at half maximum of the point-spread function that is added [pixels]; None: of a few that with which
+            restaged images measure most like the target's (energy distance of concentration, peak, brightness and area).
         seeing_scatter: of its natural logarithm.
         neighbours: mean number of other sources in an image.
         noise: simulated images get the target's sky and noise.
@@ -51,7 +54,7 @@ class Restaging(BaseModel):
     tilt: bool = True
     thickness: tuple[float, ...] | float = 0.25
     colour: float | None = Field(0.5, ge=0, le=1)
-    seeing: float = Field(2.4, gt=0)
+    seeing: float | None = Field(None, gt=0)
     seeing_scatter: float = Field(0.3, ge=0)
     neighbours: float = Field(1.2, ge=0)
     noise: bool = True
@@ -80,21 +83,77 @@ def restage(
     Returns:
         ``copies`` images of every object, and the position of each in ``source``.
     """
-    reference = torch.cat([measure(part) for part in linear(target, camera).split(CHUNK)]).numpy()
-    reference = reference[(target.state == OBSERVED).all(1)]
+    shown = linear(target.take((target.state == OBSERVED).all(1)), camera)
+    reference, texture = torch.cat([measure(part) for part in shown.split(CHUNK)]).numpy(), _Texture.of(shown)
     flux = _isolated(linear(source, camera))
     own = torch.cat([measure(part) for part in flux.split(CHUNK)]).numpy()
     rows = np.tile(np.arange(len(flux)), how.copies)
     thickness = np.atleast_1d(how.thickness)[codes if np.ndim(how.thickness) else np.zeros(len(codes), int)]
+    if how.seeing is None:
+        how = how.model_copy(update={"seeing": _best_seeing(flux, own, thickness, reference, texture, camera, how, rng)})
     made = []
     for part in np.array_split(rows, max(1, len(rows) // CHUNK)):
         drawn = reference[rng.integers(len(reference), size=len(part))]
-        made.append(_staged(flux[part], own[part], thickness[part], drawn, reference, own, camera, how, rng))
+        made.append(_staged(flux[part], own[part], thickness[part], drawn, reference, own, texture, camera, how, rng))
     pixels = np.concatenate(made)
     if camera.display is not None:
         pixels = to_bytes(compose(pixels, camera.display))
     shape = (len(rows), len(camera.bands))
     return Images(camera.band_names, pixels, np.full(shape, np.nan), np.full(shape, OBSERVED, np.uint8)), rows
+
+
+@dataclass(frozen=True)
+class _Texture:
+    """Noise and sky of the bands relative to those of their mean, shape ``(band,)`` each, and how the noise of two bands is correlated.
+
+    In colour composites it nearly is one and the same: they are made from smoothed or jointly scaled images.
+    """
+
+    amplitude: np.ndarray
+    level: np.ndarray
+    correlation: float
+
+    @classmethod
+    def of(cls, flux: Tensor) -> "_Texture":
+        """Of a corner of each image, by medians over images."""
+        side = max(4, flux.shape[-1] // 5)
+        corner = flux[:, :, :side, :side].flatten(2)
+        mean = corner.mean(1, keepdim=True)
+        low, low_mean = corner.median(2).values, mean.median(2).values
+        rest, rest_mean = corner - corner.mean(2, keepdim=True), mean - mean.mean(2, keepdim=True)
+        spread, spread_mean = rest.std(2).clamp_min(1e-12), rest_mean.std(2).clamp_min(1e-12)
+        bands = flux.shape[1]
+        pairs = [(rest[:, a] * rest[:, b]).mean(1) / (spread[:, a] * spread[:, b]) for a in range(bands) for b in range(a)]
+        correlation = float(torch.stack(pairs).median()) if pairs else 1.0
+        return cls(
+            (spread / spread_mean).median(0).values.numpy(), (low / low_mean.clamp_min(1e-12)).median(0).values.clamp(0, 3).numpy(),
+            min(max(correlation, 0.0), 1.0),
+        )
+
+
+def _best_seeing(
+    flux: Tensor, own: np.ndarray, thickness: np.ndarray, reference: np.ndarray, texture: _Texture, camera: Imaging, how: Restaging,
+    rng: np.random.Generator,
+) -> float:
+    """The seeing with which a sample of restaged images is measured most like the target."""
+    rows = rng.permutation(len(flux))[:TRIED]
+    target = reference[rng.permutation(len(reference))[:TRIED]][:, TOLD]
+    middle, scale = np.median(target, 0), target.std(0).clip(1e-6)
+    found = []
+    for seeing in SEEING:
+        trial = how.model_copy(update={"seeing": seeing})
+        drawn = reference[rng.integers(len(reference), size=len(rows))]
+        image = torch.from_numpy(_staged(flux[rows], own[rows], thickness[rows], drawn, reference, own, texture, camera, trial, rng))
+        if camera.display is not None:
+            image = decompose(compose(image, camera.display), camera.display)
+        made = measure(image).numpy()[:, TOLD]
+        found.append(energy_distance((made - middle) / scale, (target - middle) / scale))
+    return SEEING[int(np.argmin(found))]
+
+
+def energy_distance(x: np.ndarray, y: np.ndarray) -> float:
+    """Energy distance of two samples ``(n, d)`` and ``(m, d)``."""
+    return float(2 * cdist(x, y).mean() - cdist(x, x).mean() - cdist(y, y).mean())
 
 
 def _isolated(flux: Tensor) -> Tensor:
@@ -109,8 +168,8 @@ def _isolated(flux: Tensor) -> Tensor:
 
 
 def _staged(
-    flux: Tensor, own: np.ndarray, thickness: np.ndarray, drawn: np.ndarray, reference: np.ndarray, everyone: np.ndarray, camera: Imaging,
-    how: Restaging, rng: np.random.Generator,
+    flux: Tensor, own: np.ndarray, thickness: np.ndarray, drawn: np.ndarray, reference: np.ndarray, everyone: np.ndarray, texture: _Texture,
+    camera: Imaging, how: Restaging, rng: np.random.Generator,
 ) -> np.ndarray:
     n, bands, size = flux.shape[:3]
     middle = bands // 2
@@ -119,7 +178,7 @@ def _staged(
         colours = _colours(own, reference, everyone, how.colour, rng)
         tint[:, [k for k in range(bands) if k != middle]] = colours - own[:, len(NAMES) :]
     flux = flux * _tensor(np.exp(tint))[..., None, None]
-    width = how.seeing * np.exp(how.seeing_scatter * rng.standard_normal(n))
+    width = (how.seeing or SEEING[0]) * np.exp(how.seeing_scatter * rng.standard_normal(n))
     wanted = np.sqrt(np.maximum(10 ** (2 * drawn[:, RADIUS]) - (0.5 * width) ** 2, (0.25 * 10 ** drawn[:, RADIUS]) ** 2))
     zoom = np.clip(wanted / 10 ** own[:, RADIUS], 0.35, 4.0)
     cosine = rng.uniform(size=n) if how.tilt else np.ones(n)
@@ -139,11 +198,12 @@ def _staged(
         return image.numpy()
     per_pixel = 10 ** drawn[:, FLUX] / np.maximum(drawn[:, NAMES.index("area")] * size**2, 1)
     sigma = 10 ** drawn[:, NOISE] * per_pixel
-    noise = _blurred(_tensor(rng.standard_normal((n, bands, size, size))), _tensor(0.26 * width))
-    noise = noise / noise.std((1, 2, 3), keepdim=True)
-    sky = SKYNESS * np.sinh(drawn[:, SKY]) * 10 * sigma
-    # a mean over bands is less noisy than a band; what a composite cuts off at zero, and smoothing, account for the rest
-    return (image + noise * _tensor(NOISINESS * sigma * math.sqrt(bands))[:, None, None, None] + _tensor(sky)[:, None, None, None]).numpy()
+    noise = _blurred(_tensor(rng.standard_normal((n, 1 + bands, size, size))), _tensor(0.26 * width))
+    noise = noise / noise.std((2, 3), keepdim=True)
+    shared = math.sqrt(texture.correlation) * noise[:, :1] + math.sqrt(1 - texture.correlation) * noise[:, 1:]
+    sky = np.sinh(drawn[:, SKY]) * 10 * sigma
+    level = _tensor(texture.level)[:, None, None] * _tensor(sky)[:, None, None, None]
+    return (image + shared * _tensor(texture.amplitude)[:, None, None] * _tensor(sigma)[:, None, None, None] + level).numpy()
 
 
 def _colours(own: np.ndarray, reference: np.ndarray, everyone: np.ndarray, rho: float, rng: np.random.Generator) -> np.ndarray:

@@ -196,12 +196,12 @@ def test_a_class_without_training_objects_is_refused(place):
 
 def test_class_weights_do_not_distort_the_posterior(place, tmp_path):
     """Trained with inverse weights and a focal loss on nine to one, the mean probability on such objects is nine to one."""
-    records(600, seed=19, fractions=(0.9, 0.1), noise=0.35).save(tmp_path / "skewed.zarr")
+    records(600, seed=19, fractions=(0.9, 0.1), noise=0.6).save(tmp_path / "skewed.zarr")
     skewed = config(place, records=str(tmp_path / "skewed.zarr"), epochs=6)
     weighted = skewed.network.classifier.model_copy(update={"weights": "inverse", "focal": 1.0})
     network = skewed.network.model_copy(update={"classifier": weighted})
     found = train(skewed.model_copy(update={"network": network}), tmp_path / "run", progress=False)
-    judged = records(800, seed=20, fractions=(0.9, 0.1), noise=0.35)
+    judged = records(800, seed=20, fractions=(0.9, 0.1), noise=0.6)
     mean = found(judged).probabilities().values.mean(0)
     raw = found.head.logits(found.encode(found.layout.read(judged))).softmax(-1).mean(0).detach()
     assert mean[1] == pytest.approx(0.1, abs=0.06) and float(raw[1]) > mean[1] + 0.03

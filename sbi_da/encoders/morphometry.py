@@ -44,7 +44,7 @@ def measure(flux: Tensor) -> Tensor:
 def _measured(flux: Tensor) -> Tensor:
     n, bands, height, width = flux.shape
     mean = flux.mean(1)
-    border = torch.cat([mean[:, :5].flatten(1), mean[:, -5:].flatten(1), mean[:, :, :5].flatten(1), mean[:, :, -5:].flatten(1)], 1)
+    border = _border(mean)
     sky = border.median(1).values
     noise = 1.4826 * (border - sky[:, None]).abs().median(1).values
     noise = noise.clamp_min(1e-6 * mean.abs().amax((1, 2)).clamp_min(1e-12))
@@ -74,7 +74,7 @@ def _measured(flux: Tensor) -> Tensor:
     brightness = (light * within).sum(1) / within.sum(1).clamp_min(1)
     scale = total / mask.flatten(1).sum(1).clamp_min(1)
     inside = mask[:, None].expand(-1, bands, -1, -1)
-    low = flux[:, :, :5].flatten(2).median(2).values[..., None, None]
+    low = _border(flux).median(-1).values[..., None, None]
     each = torch.where(inside, (flux - low).clamp_min(0), 0.0).sum((2, 3)).clamp_min(1e-6 * total[:, None])
     colours = (each / each[:, bands // 2, None]).log()
     kept = [k for k in range(bands) if k != bands // 2]
@@ -87,6 +87,12 @@ def _measured(flux: Tensor) -> Tensor:
         dim=1,
     )
     return torch.nan_to_num(torch.cat([found, colours[:, kept].clamp(-3, 3)], 1), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _border(images: Tensor) -> Tensor:
+    """Pixels within five of the edge, those in the corners twice; shape ``(..., pixel)``."""
+    sides = (images[..., :5, :], images[..., -5:, :], images[..., :5], images[..., -5:])
+    return torch.cat([side.flatten(-2) for side in sides], -1)
 
 
 def _smooth(images: Tensor, sigma: float = 1.0) -> Tensor:

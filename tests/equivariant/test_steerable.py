@@ -196,3 +196,32 @@ def test_domains_keep_their_own_statistics_through_training_and_export():
     with torch.no_grad(), domains(plain, real):
         assert torch.allclose(plain(x), features, atol=1e-5)
     assert isinstance(plain, PlainSteerable)
+
+
+def test_an_artefact_with_a_steerable_encoder_runs_without_escnn(tmp_path, monkeypatch):
+    """What is saved where escnn is gives the same answers, to rounding, where it is not."""
+    import numpy as np
+
+    import sbi_da.encoders.images as module
+    from sbi_da.class_prior import ClassPrior
+    from sbi_da.estimator import Estimator
+    from sbi_da.network import NetworkConfig
+    from sbi_da.records import Images, Records
+    from sbi_da.simulators import Parameter
+    from sbi_da.surveys import get_survey
+
+    torch.manual_seed(0)
+    small = {"width": 8, "layers": 1, "heads": 2, "summary": 8, "blocks": 0, "context": 8}
+    network = NetworkConfig.model_validate({**small, "images": {"kind": "steerable", "options": {"group": "C4", "width": 3}}})
+    prior = ClassPrior("morphology", ("a", "b"), (0.5, 0.5))
+    about = {"morphology": Parameter("morphology", "", "class", (0.0, 1.0), classes=prior.classes)}
+    estimator = Estimator([get_survey("sdss_images")], prior, about, network).eval()
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 3, 64, 64)).astype(np.uint8)
+    shown = Records.build({}, images={"sdss_images": Images(("i", "r", "g"), pixels, np.ones((4, 3)), np.ones((4, 3), np.uint8))})
+    estimator.save(tmp_path / "estimator")
+    here = Estimator.load(tmp_path / "estimator")
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    there = Estimator.load(tmp_path / "estimator")
+    assert there.network.images.kind == "plain_steerable" and here.network.images.kind == "steerable"
+    assert np.allclose(estimator(shown).log_probabilities, here(shown).log_probabilities, atol=1e-7)
+    assert np.allclose(there(shown).log_probabilities, here(shown).log_probabilities, atol=1e-5)

@@ -1,0 +1,107 @@
+"""What is measured of images with known shapes; restaging; and refinement where the answer is known."""
+
+import numpy as np
+import pytest
+import torch
+from small_galaxies import SIZE, camera, pictures
+
+from sbi_da.alignment.class_refinement import physical_features, refine
+from sbi_da.encoders.morphometry import NAMES, measure, summary_count
+from sbi_da.errors import SbiDaError
+from sbi_da.records import Images
+from sbi_da.restaging import Restaging, linear, restage
+from sbi_da.surveys import get_survey
+
+
+def ellipse(q=0.5, sigma=6.0, flux=100.0, bands=(1.0, 1.0, 1.0), angle=0.4, size=64, noise=0.0, sky=0.0):
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    light = np.exp(-0.5 * (u**2 * q + v**2 / q) / sigma**2)
+    image = flux * light / light.sum() * np.array(bands)[:, None, None]
+    made = image + sky + noise * np.random.default_rng(0).standard_normal(image.shape)
+    return torch.from_numpy(made[None]).float()
+
+
+def summaries(**how):
+    found = measure(ellipse(**how))[0]
+    return dict(zip(NAMES, found.tolist(), strict=False)), found[len(NAMES) :]
+
+
+def test_a_gaussian_ellipse_measures_as_it_is():
+    found, colours = summaries(q=0.5, bands=(2.0, 1.0, 0.5))
+    assert 10 ** found["log_flux"] == pytest.approx(100 * 3.5 / 3, rel=0.03)
+    assert 10 ** found["log_radius"] == pytest.approx(6 * np.sqrt(2 * np.log(2)), rel=0.05)
+    assert found["axis_ratio"] == pytest.approx(0.5, abs=0.04) and found["asymmetry"] < 0.01
+    # of a Gaussian, r80 / r20 = sqrt(log 5 / log 1.25)
+    assert found["concentration"] == pytest.approx(np.log10(np.sqrt(np.log(5) / np.log(1.25))), abs=0.03)
+    assert colours.tolist() == pytest.approx([np.log(2), np.log(0.5)], abs=0.03)
+
+
+def test_noise_and_sky_are_found_and_turns_change_nothing():
+    image = ellipse(noise=0.02, sky=0.5, flux=300.0)
+    found = measure(torch.cat([image, image.rot90(1, (2, 3)), image.flip(3)]))
+    assert torch.allclose(found[1:], found[:1].expand(2, -1), atol=2e-3)
+    per_pixel = 10 ** found[0, NAMES.index("log_flux")] / (found[0, NAMES.index("area")] * 64**2)
+    sigma = 10 ** found[0, NAMES.index("noise")] * per_pixel
+    assert float(sigma) == pytest.approx(0.02 / np.sqrt(3), rel=0.25)
+    assert float(torch.sinh(found[0, NAMES.index("sky")]) * 10 * sigma) == pytest.approx(0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("image", [torch.zeros(1, 3, 64, 64), torch.full((1, 1, 16, 16), 7.0), -torch.ones(1, 2, 33, 20)])
+def test_whatever_the_image_the_summaries_are_finite(image):
+    found = measure(image)
+    assert found.shape == (1, summary_count(image.shape[1])) and torch.isfinite(found).all()
+
+
+def images(n, seed, **how):
+    rng = np.random.default_rng(seed)
+    codes = rng.choice(2, n)
+    pixels = pictures(codes, rng, **how)
+    return Images(("r", "g", "b"), pixels, np.full((n, 3), np.nan), np.ones((n, 3), np.uint8)), codes
+
+
+def test_restaged_images_take_on_the_target_and_keep_the_class(tmp_path):
+    shown = get_survey(str(camera(tmp_path))).image
+    source, codes = images(200, 0, noise=0.0)
+    target, _ = images(200, 1, noise=0.03, gain=0.5)
+    how = Restaging(copies=2, tilt=False, seeing=1.0, neighbours=0.0)
+    made, rows = restage(source, codes, target, shown, how, np.random.default_rng(0))
+    assert made.pixels.shape == (400, 3, SIZE, SIZE) and made.pixels.dtype == np.uint8 and np.array_equal(np.bincount(rows), [2] * 200)
+    before, wanted, after = (measure(linear(each, shown)).median(0).values for each in (source, target, made))
+    for name in ("log_flux", "noise"):
+        k = NAMES.index(name)
+        assert abs(after[k] - wanted[k]) < 0.35 * abs(before[k] - wanted[k]), name
+    ratio = measure(linear(made, shown))[:, NAMES.index("axis_ratio")].numpy()
+    assert ratio[codes[rows] == 0].mean() > ratio[codes[rows] == 1].mean() + 0.1
+    again, _ = restage(source, codes, target, shown, how, np.random.default_rng(0))
+    assert np.array_equal(made.pixels, again.pixels)
+
+
+def test_tilted_galaxies_are_flatter(tmp_path):
+    shown = get_survey(str(camera(tmp_path))).image
+    source, _ = images(150, 2, noise=0.0)
+    ratios = [
+        measure(linear(restage(source, np.zeros(150, int), source, shown, Restaging(copies=1, tilt=tilt, thickness=0.2, neighbours=0.0),
+                               np.random.default_rng(0))[0], shown))[:, NAMES.index("axis_ratio")].mean()
+        for tilt in (False, True)
+    ]
+    assert ratios[1] < ratios[0] - 0.03
+
+
+def test_refinement_finds_classes_and_fractions_from_a_biased_classifier():
+    """Two Gaussian classes, 80 to 20; the classifier leans so far to the second that EM on its probabilities is hopeless."""
+    rng = np.random.default_rng(0)
+    codes = (rng.random(3000) < 0.2).astype(int)
+    x = rng.standard_normal((3000, 2)) + 3.0 * codes[:, None]
+    logit = 0.8 * (x[:, 0] - 1.5) + 2.0 + 0.5 * rng.standard_normal(3000)
+    log_p = np.stack([-np.logaddexp(0, logit), -np.logaddexp(0, -logit)], 1)
+    found = refine(physical_features(x, log_p, (0, 1)), np.exp(log_p))
+    assert (np.exp(log_p).argmax(1) == codes).mean() < 0.6
+    assert (found.probabilities.argmax(1) == codes).mean() > 0.95
+    assert found.fractions[1] == pytest.approx(0.2, abs=0.06)
+    assert np.allclose(found.probabilities.sum(1), 1) and found.lessons.sum(0) == pytest.approx([1500, 1500])
+
+
+def test_refinement_of_too_few_is_refused():
+    with pytest.raises(SbiDaError, match="needs more than 12 real objects"):
+        refine(np.zeros((12, 2)), np.full((12, 2), 0.5))
