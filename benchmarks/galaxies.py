@@ -36,7 +36,7 @@ METHODS = {
     "deepmerge2": "deepmerge2", "default": "default", "oracle": None,
 }
 REPRODUCED = ("galaxy_da", "galaxy_da_as_executed", "deepastrouda", "deepmerge2")
-BACKBONE = "{kind: compact, options: {widths: [16, 32, 64], blocks: [1, 1, 1]}, domain_norm: %s, measured: true}"
+BACKBONE = "{kind: compact, options: {widths: [16, 32, 64], blocks: [1, 1, 1]}, domain_norm: %s}"
 BUDGET = {"training": "training.epochs={e} training.steps_per_epoch=40 training.batch=64 training.warmup=60 training.validation=400",
           "alignment": "alignment.epochs={a} alignment.steps_per_epoch=40 alignment.batch=64"}
 
@@ -67,7 +67,7 @@ def overrides(problem: Problem, records: Path, seed: int, apart: bool, epochs: t
     return [
         "simulator=null", f"surveys=[{problem.survey}]", f"training.records={records}", f"seed={seed}",
         f"network.images={BACKBONE % str(apart).lower()}", "training.learning_rate=0.002", "training.weight_decay=0.01",
-        "training.gradient_clip=5", "training.optimiser=adamw", "training.patience=100", "alignment.learning_rate=0.001",
+        "training.gradient_clip=5", "training.optimiser=adamw", "training.patience=100", "alignment.learning_rate=0.002",
         *budget.split(" "),
     ]
 
@@ -155,7 +155,7 @@ def main(name: str, make: Callable[[int], Problem], description: str) -> None:
     parser.add_argument("--methods", default="all", help=f"comma-separated, of {', '.join(METHODS)}")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--runs", type=Path, required=True, help="folder of data, runs and probabilities; what is there is not done again")
-    parser.add_argument("--epochs", type=int, nargs=2, default=(15, 15), metavar=("TRAIN", "ALIGN"))
+    parser.add_argument("--epochs", type=int, nargs=2, default=(12, 12), metavar=("TRAIN", "ALIGN"))
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     methods = named(parser, arguments.methods, METHODS)

@@ -18,7 +18,7 @@ from sbi_da.surveys import get_survey
 
 CLASSES = ("spheroid", "disc")
 SHARES = (0.6, 0.8)
-THICKNESS = "[0.65, 0.2]"
+THICKNESS = "[0.6, 0.2]"
 
 
 def simulated(path: Path) -> Records:

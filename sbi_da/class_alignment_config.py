@@ -58,7 +58,7 @@ class Refinement(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     rounds: int = Field(1, ge=1)
-    epochs: int = Field(10, ge=1)
+    epochs: int = Field(8, ge=1)
     weight: float = Field(1.0, gt=0)
     supervised: float = Field(0.3, ge=0)
     share: float = Field(0.45, gt=0, lt=1)
