@@ -2,7 +2,8 @@
 
 Every method is a config of ``configs/galaxies``: it is trained on labelled simulations (``sbi-da train``), then adapted to the unlabelled
 real galaxies of the training split (``sbi-da align``), and scored on the test split. All use one backbone and one budget, so that what
-differs is the method. Labels of the target are sealed; they are opened by the evaluation, and for the oracle alone in training.
+differs is the method; the default adds what it measures of the images. Labels of the target are sealed; they are opened by the
+evaluation, and for the oracle alone in training.
 """
 
 import argparse
@@ -36,7 +37,7 @@ METHODS = {
     "deepmerge2": "deepmerge2", "default": "default", "oracle": None,
 }
 REPRODUCED = ("galaxy_da", "galaxy_da_as_executed", "deepastrouda", "deepmerge2")
-BACKBONE = "{kind: compact, options: {widths: [16, 32, 64], blocks: [1, 1, 1]}, domain_norm: %s}"
+BACKBONE = "{kind: compact, options: {widths: [16, 32, 64], blocks: [1, 1, 1]}, domain_norm: %s, measured: %s}"
 BUDGET = {"training": "training.epochs={e} training.steps_per_epoch=40 training.batch=64 training.warmup=60 training.validation=400",
           "alignment": "alignment.epochs={a} alignment.steps_per_epoch=40 alignment.batch=64"}
 
@@ -61,13 +62,14 @@ class Problem:
     match: tuple[str, ...] = ()
 
 
-def overrides(problem: Problem, records: Path, seed: int, apart: bool, epochs: tuple[int, int]) -> list[str]:
+def overrides(problem: Problem, records: Path, seed: int, apart: bool, epochs: tuple[int, int], measured: bool = False) -> list[str]:
     """What a benchmark changes of every config."""
     budget = " ".join(BUDGET.values()).format(e=epochs[0], a=epochs[1])
     return [
         "simulator=null", f"surveys=[{problem.survey}]", f"training.records={records}", f"seed={seed}",
-        f"network.images={BACKBONE % str(apart).lower()}", "training.learning_rate=0.002", "training.weight_decay=0.01",
-        "training.gradient_clip=5", "training.optimiser=adamw", "training.patience=100", "alignment.learning_rate=0.002",
+        f"network.images={BACKBONE % (str(apart).lower(), str(measured).lower())}",
+        "training.learning_rate=0.002", "training.weight_decay=0.01",
+        "training.gradient_clip=5", "training.optimiser=adamw", "training.patience=100", "alignment.learning_rate=0.001",
         *budget.split(" "),
     ]
 
@@ -78,8 +80,8 @@ def trained(problem: Problem, method: str, seed: int, folder: Path, epochs: tupl
     records = folder / ("target.zarr" if method == "oracle" else "source.zarr")
     whole = load_config(f"galaxies/{name}", overrides(problem, records, seed, method == "deepastrouda", epochs))
     if method == "default":
-        whole = load_config(f"galaxies/{name}", [*overrides(problem, records, seed, False, epochs), *problem.match])
-    stage = "base" if method in ("none", "default") else method
+        whole = load_config(f"galaxies/{name}", [*overrides(problem, records, seed, False, epochs, True), *problem.match])
+    stage = "base" if method == "none" else method
     base = train(whole, folder / f"{stage}_{seed}", progress=False)
     if METHODS[method] is None:
         return base, {}

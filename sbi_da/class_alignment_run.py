@@ -104,7 +104,7 @@ def align_classes(
         candidate, held, chosen_epoch, found = _adapted(base, experiment, config, observed, seed, folder, progress)
         fractions = _fractions(candidate, held, observed, config.classes.fractions)
         if found is not None:
-            fractions = _moved(fractions, found)
+            fractions = _joined(fractions, found)
         candidate.population = None if config.classes.fractions == "source" else tuple(fractions.fractions.tolist())
         verdict = _judged(base, candidate, held, observed, labelled)
         chosen = candidate if verdict.kept else copy.deepcopy(base)
@@ -125,10 +125,15 @@ def align_classes(
     return AlignedClasses(chosen, candidate, verdict, fractions)
 
 
-def _moved(counted: ClassFractions, refined: np.ndarray) -> ClassFractions:
-    """Fractions of a refinement, with an interval that also holds those the network finds by itself."""
-    half = np.abs(counted.fractions - refined) + 1.96 * counted.sd
-    return replace(counted, fractions=refined, sd=half / 1.96, low=np.clip(refined - half, 0, 1), high=np.clip(refined + half, 0, 1))
+def _joined(counted: ClassFractions, refined: np.ndarray) -> ClassFractions:
+    """Mean of two estimates that err in opposite directions, and an interval that holds both.
+
+    A network counts too few of what it is not sure of; the refinement, fitted as if classes were equally common, too many.
+    """
+    middle = 0.5 * (counted.fractions + refined)
+    middle = middle / middle.sum()
+    half = 0.5 * np.abs(counted.fractions - refined) + 1.96 * counted.sd
+    return replace(counted, fractions=middle, sd=half / 1.96, low=np.clip(middle - half, 0, 1), high=np.clip(middle + half, 0, 1))
 
 
 def _with_data(observed: Observations) -> Observations:

@@ -1,21 +1,20 @@
 r"""Classes of real objects from a classifier that is right about its surest ones only: a mixture in a few physical features.
 
 A network trained on simulations ranks real objects better than it classifies them: its probabilities are off, and estimates of class
-fractions that trust them fail. Here the objects it is surest of seed a mixture of one Student law per class in a few features (what is
-measured of the object, and the network's own logits), which EM then fits to all,
+fractions that trust them fail. Here the objects it is surest of seed a multinomial logistic regression on a few features (what is
+measured of the object, and the network's own logits), which classification EM (Celeux & Govaert 1992, CSDA 14, 315) carries to all:
 
-.. math:: q_{ik} \propto w_k\, t_\nu(x_i; \mu_k, \Sigma_k), \qquad w_k \leftarrow \bar q_k, \qquad
-   \mu_k, \Sigma_k \leftarrow \text{moments weighted by } q_{ik},
+.. math:: q_{ik} \propto w_k\, p_k(x_i), \qquad w_k \leftarrow \tfrac12 w_k + \tfrac12 \bar q_k, \qquad
+   p \leftarrow \arg\max \sum_k \frac{1}{\bar q_k} \sum_i q_{ik} \log p_k(x_i),
 
-covariances of rare classes drawn towards the pooled one. A density says where classes part without any threshold of the network's; a
-regression on its own answers (tried first) only confirms them. The result is as good as the features: where classes overlap in them, or
-do not look like one cloud each, it goes wrong with confidence.
+the regression always being fitted as if all classes were as common, so that fractions are learned by w alone. The result is only as good
+as the features: where classes overlap in them, or a class the network never gets right seeds none, it goes wrong with confidence.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp
+from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from sbi_da.errors import SbiDaError
@@ -25,8 +24,6 @@ __all__ = ["Refined", "physical_features", "refine"]
 LEAST = 0.02
 """Of a class fraction."""
 CLIP = 6.0
-SHRINK, RIDGE, TAILS = 5.0, 0.05, 8.0
-"""Of covariances: objects a feature that a class's own counts as much as the pooled one; added variance; degrees of freedom."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class Refined:
 
 
 def physical_features(summaries: np.ndarray, log_probabilities: np.ndarray, chosen: tuple[int, ...]) -> np.ndarray:
-    """Features of the mixture: some summaries, and the contrasts of the network's log-probabilities.
+    """Features of the regression: some summaries, their squares, and the contrasts of the network's log-probabilities.
 
     Args:
         summaries: of the objects, shape ``(object, summary)``.
@@ -61,17 +58,19 @@ def physical_features(summaries: np.ndarray, log_probabilities: np.ndarray, chos
     x = summaries[:, list(chosen)]
     contrasts = (log_probabilities - log_probabilities.mean(1, keepdims=True))[:, :-1].clip(-CLIP, CLIP)
     spread = (x - np.median(x, 0)) / (1.4826 * np.median(np.abs(x - np.median(x, 0)), 0)).clip(1e-6)
-    return np.concatenate([spread.clip(-4, 4), contrasts], axis=1)
+    spread = spread.clip(-4, 4)
+    return np.concatenate([spread, spread**2, contrasts], axis=1)
 
 
-def refine(features: np.ndarray, balanced: np.ndarray, share: float = 0.45, iterations: int = 40) -> Refined:
+def refine(features: np.ndarray, balanced: np.ndarray, share: float = 0.45, iterations: int = 15, strength: float = 0.3) -> Refined:
     """Classify real objects anew.
 
     Args:
         features: shape ``(object, feature)``.
         balanced: probabilities of a classifier under equal class fractions, shape ``(object, class)``.
-        share: of the objects that seed the mixture.
-        iterations: of EM.
+        share: of the objects that seed the regression.
+        iterations: of classification EM.
+        strength: inverse of the regression's penalty.
 
     Raises:
         SbiDaError: too few objects to seed every class.
@@ -88,32 +87,24 @@ def refine(features: np.ndarray, balanced: np.ndarray, share: float = 0.45, iter
         weights[np.argsort(margin[:, k])[-count:], k] = 1.0
     weights[weights.sum(1) > 1] = 0.0  # claimed by two classes: sure of none
     fractions = 0.5 * (1 / classes + guess)
-    densities = _densities(x, weights)
+    model = _fitted(x, weights, strength)
     for _ in range(iterations):
-        q = _shares(densities, fractions)
-        fractions = q.mean(0).clip(LEAST)
+        p = model.predict_proba(x)
+        q = p * fractions
+        q /= q.sum(1, keepdims=True)
+        fractions = (0.5 * fractions + 0.5 * q.mean(0)).clip(LEAST)
         fractions /= fractions.sum()
-        densities = _densities(x, q)
-    return Refined(_shares(densities, fractions), _shares(densities, np.full(classes, 1 / classes)), fractions)
+        model = _fitted(x, q, strength)
+    p = model.predict_proba(x)
+    q = p * fractions
+    return Refined(q / q.sum(1, keepdims=True), p, fractions)
 
 
-def _shares(densities: np.ndarray, fractions: np.ndarray) -> np.ndarray:
-    joint = densities + np.log(fractions)
-    return np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
-
-
-def _densities(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Log-densities of Student laws fitted to weighted objects, shape ``(object, class)``."""
-    n, width = x.shape
-    total = weights.sum(0).clip(1e-9)
-    means = (weights.T @ x) / total[:, None]
-    scatter = [((weights[:, k, None] * (x - m)).T @ (x - m)) / total[k] for k, m in enumerate(means)]
-    pooled = sum(t * s for t, s in zip(total, scatter, strict=True)) / total.sum()
-    out = np.empty((n, len(means)))
-    for k, (mean, own) in enumerate(zip(means, scatter, strict=True)):
-        trust = total[k] / (total[k] + SHRINK * width)
-        shape = trust * own + (1 - trust) * pooled + RIDGE * np.eye(width)
-        root = np.linalg.cholesky(shape)
-        square = np.square(np.linalg.solve(root, (x - mean).T)).sum(0)
-        out[:, k] = -0.5 * (TAILS + width) * np.log1p(square / TAILS) - np.log(np.diag(root)).sum()
-    return out
+def _fitted(x: np.ndarray, weights: np.ndarray, strength: float) -> LogisticRegression:
+    """A regression on soft labels, all classes counting alike."""
+    n, classes = weights.shape
+    balanced = weights * (n / classes) / weights.sum(0).clip(1e-9)
+    labels = np.repeat(np.arange(classes), n)
+    flat = balanced.T.ravel()
+    kept = flat > 1e-6
+    return LogisticRegression(C=strength, max_iter=500).fit(np.tile(x, (classes, 1))[kept], labels[kept], sample_weight=flat[kept])
