@@ -272,3 +272,30 @@ def test_without_galsim_the_message_names_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "galsim", None)
     with pytest.raises(SbiDaError, match=r"sbi-da\[galaxies\]"):
         transforms.require_galsim()
+
+
+def test_images_and_photometry_join_in_one_posterior(tmp_path):
+    """A continuous parameter from images and magnitudes, either of them missing for some."""
+    from sbi_da.config import Config
+    from sbi_da.inference import query
+    from sbi_da.runs import build, train
+    from sbi_da.simulation import simulate
+
+    settings = Config.model_validate({
+        "simulator": {"name": "galaxies"}, "surveys": ["panstarrs", "sdss_images"], "parameters": ["magnitude", "half_light_radius"],
+        "missing": {"kind": "uniform", "channels": 0.0},
+        "network": {"width": 16, "layers": 1, "heads": 2, "summary": 32, "blocks": 1, "context": 16, "transforms": 2, "bins": 4,
+                    "hidden": [16], "images": {"options": {"widths": [8, 16], "blocks": [1, 1]}, "measured": True}},
+        "training": {"simulations": 150, "epochs": 2, "steps_per_epoch": 10, "batch": 32, "validation": 60, "warmup": 2,
+                     "learning_rate": 0.01},
+    })
+    simulator, surveys, _ = build(settings)
+    estimator = train(settings, tmp_path / "run", progress=False)
+    objects = simulate(simulator, surveys, 20, 5)
+    both = query(estimator, objects, draws=50)
+    images = query(estimator, objects.select(["sdss_images"]), draws=50)
+    magnitudes = query(estimator, objects.select(["panstarrs"]), draws=50)
+    assert set(both["surveys"]) == {"panstarrs+sdss_images"} and set(images["surveys"]) == {"sdss_images"}
+    for columns in (both, images, magnitudes):
+        assert np.isfinite(columns["magnitude_mean"]).all() and (columns["flag"] == "").all()
+    assert not np.allclose(both["half_light_radius_mean"], magnitudes["half_light_radius_mean"])
