@@ -3,7 +3,7 @@
 import argparse
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -249,21 +249,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     write_evaluation(metrics, figures, out)
     overall = metrics["overall"]
     if estimator.classes:
-        print(_class_scores(metrics, arguments.out))
+        from sbi_da.console import class_scores
+
+        print(class_scores(metrics, arguments.out))
         return
     print(f"{overall['n']} objects, coverage error {overall['coverage']['error']['value']:.4f}: {arguments.out / 'report.html'}")
-
-
-def _class_scores(metrics: Mapping[str, Any], out: Path) -> str:
-    """The scores of a classifier beside the trivial predictor, in two lines."""
-    lines = []
-    for name, block in (("", metrics["overall"]), ("majority class: ", metrics["overall"]["baselines"]["majority"])):
-        scores = ", ".join(
-            f"{label} {block[key]['value']:.3f} ({block[key]['low']:.3f} to {block[key]['high']:.3f})"
-            for key, label in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"))
-        )
-        lines.append(f"{name}{scores}")
-    return f"{metrics['overall']['n']} objects: {lines[0]}\n{lines[1]}\n{out / 'report.html'}"
 
 
 def _pairs(items: Sequence[str], option: str, form: str) -> dict[str, str]:
@@ -288,6 +278,7 @@ def _read_prior(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _query(arguments: argparse.Namespace) -> None:
+    from sbi_da.console import print_classes, print_summaries
     from sbi_da.estimator import Estimator
     from sbi_da.inference import LOW_ESS, NO_DATA, OUTSIDE_PRIOR, query, read_objects, summary_units
     from sbi_da.records import write_table
@@ -321,49 +312,9 @@ def _query(arguments: argparse.Namespace) -> None:
         weakly = f", {weak} with few effective draws (see flag)" if weak else ""
         print(f"{len(records)} objects, {unseen} without data (answered by the prior){weakly}: {arguments.out}")
     elif estimator.classes:
-        _print_classes(columns, estimator)
+        print_classes(columns, estimator)
     else:
-        _print_summaries(columns, [n for n in (*estimator.parameter_names, *estimator.derived)], estimator)
-
-
-def _print_summaries(columns: dict[str, Any], names: list[str], estimator: Any, rows: int = 20) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(caption="median with 16 and 84 % quantiles")
-    for column in ("id", "surveys"):
-        table.add_column(column)
-    for name in names:
-        unit = estimator.parameter(name).unit
-        table.add_column(f"{name} [{unit}]" if unit else name, justify="right")
-    for i in range(min(rows, len(columns["id"]))):
-        cells = []
-        for name in names:
-            low, mid, high = (columns[f"{name}_{q}"][i] for q in ("q16", "q50", "q84"))
-            cells.append(f"{mid:.4g} [{low:.4g}, {high:.4g}]")
-        table.add_row(str(columns["id"][i]), f"{columns['surveys'][i]} {columns['flag'][i]}".strip(), *cells)
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(table)
-    if len(columns["id"]) > rows:
-        console.print(f"... and {len(columns['id']) - rows} more: write all of them with --out FILE")
-
-
-def _print_classes(columns: dict[str, Any], estimator: Any, rows: int = 20) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    name = estimator.parameter_names[0]
-    table = Table(caption="class probabilities; anomaly: share of simulated objects that are less unusual, above 1 beyond all of them")
-    for column in ("id", "surveys", name, *estimator.classes, "anomaly"):
-        table.add_column(column)
-    for i in range(min(rows, len(columns["id"]))):
-        shares = [f"{columns[f'{name}_p_{c}'][i]:.3f}" for c in estimator.classes]
-        seen = f"{columns['surveys'][i]} {columns['flag'][i]}".strip()
-        table.add_row(str(columns["id"][i]), seen, str(columns[name][i]), *shares, f"{columns['anomaly'][i]:.2f}")
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(table)
-    if len(columns["id"]) > rows:
-        console.print(f"... and {len(columns['id']) - rows} more: write all of them with --out FILE")
+        print_summaries(columns, [n for n in (*estimator.parameter_names, *estimator.derived)], estimator)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
