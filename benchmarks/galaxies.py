@@ -78,6 +78,8 @@ def trained(problem: Problem, method: str, seed: int, folder: Path, epochs: tupl
     """The estimator of a method, and what its adaptation found."""
     name = METHODS[method] or "default"
     records = folder / ("target.zarr" if method == "oracle" else "source.zarr")
+    if method == "oracle":
+        epochs = (2 * sum(epochs), 1)  # what the others spend, and more
     whole = load_config(f"galaxies/{name}", overrides(problem, records, seed, method == "deepastrouda", epochs))
     if method == "default":
         whole = load_config(f"galaxies/{name}", [*overrides(problem, records, seed, False, epochs, True), *problem.match])
