@@ -5,6 +5,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sbi_da.alignment.class_refinement import Kind
 from sbi_da.alignment.class_registry import CLASS_TERMS
 from sbi_da.alignment.class_term import ClassTerm
 from sbi_da.errors import UnknownNameError
@@ -52,6 +53,7 @@ class Refinement(BaseModel):
         epochs: of each round.
         weight: of the real objects' loss, that of the simulations being ``supervised``.
         supervised: weight of the simulations in these rounds.
+        kind: how they are classified, see :mod:`sbi_da.alignment.class_refinement`.
         share: of the real objects that are taken as sure at first.
         summaries: which measurements serve, by name; colours always do.
     """
@@ -61,6 +63,7 @@ class Refinement(BaseModel):
     epochs: int = Field(8, ge=1)
     weight: float = Field(1.0, gt=0)
     supervised: float = Field(0.3, ge=0)
+    kind: Kind = "logistic"
     share: float = Field(0.45, gt=0, lt=1)
     summaries: tuple[str, ...] = ("log_radius", "axis_ratio", "concentration", "asymmetry", "surface_brightness")
 

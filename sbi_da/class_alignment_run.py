@@ -259,7 +259,7 @@ def _refined(candidate: Estimator, real: Observations, how: Refinement) -> Refin
     head = _head(candidate)
     with torch.no_grad():
         log_p = head.logits(candidate.encode(real, real=True)).log_softmax(-1).double().numpy()
-    return refine(physical_features(summaries, log_p, chosen), np.exp(log_p), how.share)
+    return refine(physical_features(summaries, log_p, chosen), np.exp(log_p), how.share, how.kind)
 
 
 @dataclass

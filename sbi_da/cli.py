@@ -107,7 +107,8 @@ def _list(what: str | None) -> None:
             except SbiDaError as error:
                 print(f"sbi-da: survey {name!r} is broken and skipped: {' '.join(str(error).split())}", file=sys.stderr)
                 continue
-            print(f"  {name:<18} {survey.title}: {', '.join(survey.channel_names)}")
+            bands = survey.image.band_names if survey.image else ()
+            print(f"  {name:<18} {survey.title}: {', '.join([*survey.channel_names, *(f'{band} images' for band in bands)])}")
     if what in (None, "simulators"):
         print("simulators")
         for name in list_simulators():

@@ -102,6 +102,17 @@ def test_refinement_mends_a_biased_classifier():
     assert np.allclose(found.probabilities.sum(1), 1) and found.lessons.sum(0) == pytest.approx([1500, 1500])
 
 
+@pytest.mark.parametrize("lean", [0.5, 2.0])
+def test_a_mixture_parts_clouds_however_far_the_classifier_leans(lean):
+    rng = np.random.default_rng(0)
+    codes = (rng.random(3000) < 0.2).astype(int)
+    x = rng.standard_normal((3000, 2)) + 3.0 * codes[:, None]
+    logit = 0.8 * (x[:, 0] - 1.5) + lean + 0.5 * rng.standard_normal(3000)
+    log_p = np.stack([-np.logaddexp(0, logit), -np.logaddexp(0, -logit)], 1)
+    found = refine(physical_features(x, log_p, (0, 1)), np.exp(log_p), kind="mixture")
+    assert (found.probabilities.argmax(1) == codes).mean() > 0.96 and found.fractions[1] == pytest.approx(0.2, abs=0.03)
+
+
 def test_refinement_of_too_few_is_refused():
     with pytest.raises(SbiDaError, match="needs more than 12 real objects"):
         refine(np.zeros((12, 2)), np.full((12, 2), 0.5))
