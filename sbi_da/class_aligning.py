@@ -19,7 +19,6 @@ from sbi_da.alignment.features import Features
 from sbi_da.alignment.label_shift import label_shift_em, label_weights
 from sbi_da.alignment.schedule import Fixed, LearnedWeights, Ramp, Schedule, Scheduler
 from sbi_da.alignment_config import AlignmentConfig, TermSpec
-from sbi_da.augmentation import Augmentation
 from sbi_da.class_alignment_config import ClassTermSpec
 from sbi_da.config import TrainingConfig
 from sbi_da.estimator import Estimator
@@ -67,7 +66,7 @@ class TwoStreams(StreamModule):
         order = np.zeros(0, int)
         for step, streams in enumerate(plain.batches(epoch)):
             if not self.needed:
-                yield {"simulated": _seen(streams["simulated"], how, (self.seed, epoch, step, 0))}
+                yield {"simulated": moved(streams["simulated"], how, (self.seed, epoch, step, 0))}
                 continue
             size = min(self.config.batch, len(self.real))
             while len(order) < size:
@@ -76,15 +75,11 @@ class TwoStreams(StreamModule):
             simulated, real = streams["simulated"], measurements(self.real, rows)
             if self.lessons is not None:
                 real["lesson"] = torch.from_numpy(self.lessons[rows]).float()
-            made = {"simulated": _seen(simulated, how, (self.seed, epoch, step, 0)), "real": _seen(real, how, (self.seed, epoch, step, 1))}
+            made = {"simulated": moved(simulated, how, (self.seed, epoch, step, 0)), "real": moved(real, how, (self.seed, epoch, step, 1))}
             if self.views == 2:
-                made["simulated_again"] = _seen(simulated, how, (self.seed, epoch, step, 2))
-                made["real_again"] = _seen(real, how, (self.seed, epoch, step, 3))
+                made["simulated_again"] = moved(simulated, how, (self.seed, epoch, step, 2))
+                made["real_again"] = moved(real, how, (self.seed, epoch, step, 3))
             yield made
-
-
-def _seen(batch: Batch, how: Augmentation | None, seed: tuple[int, ...]) -> Batch:
-    return moved(batch, how, seed)
 
 
 class ClassAlignmentModule(TrainingModule):
@@ -119,7 +114,7 @@ class ClassAlignmentModule(TrainingModule):
         self.scheduler = Scheduler({"posterior": Fixed(self.classes.supervised), **schedules}, learned)
         self.teacher = copy.deepcopy(estimator).requires_grad_(False).eval() if self.classes.teacher else None
         self.real = real.take(np.sort(np.random.default_rng(0).permutation(len(real))[:COUNTED]))
-        self.fractions = np.array(_prior(estimator))
+        self.fractions = estimator.assumed_fractions(corrected=True)
         self._epoch_loss: list[Tensor] = []
         if alignment.train == "adapter":
             for name, parameter in estimator.named_parameters():
@@ -165,11 +160,11 @@ class ClassAlignmentModule(TrainingModule):
 
     def _estimated(self) -> np.ndarray:
         """Class fractions of the real objects as the network sees them now, drawn towards those of the simulations."""
-        prior = np.array(_prior(self.estimator))
         context = self.estimator.encode(self.real, real=True)
         with torch.no_grad():
-            found = label_shift_em(_head(self.estimator).probabilities(context).double().numpy(), prior, replicates=2).fractions
-        return (1 - SHRINK) * found + SHRINK * prior
+            p = _head(self.estimator).probabilities(context).double().numpy()
+        found = label_shift_em(p, self.estimator.assumed_fractions(corrected=False), replicates=2).fractions
+        return (1 - SHRINK) * found + SHRINK * self.estimator.assumed_fractions(corrected=True)
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:  # noqa: D102
         names: list[str] = [name for name in ("simulated", "real", "simulated_again", "real_again") if name in batch]
@@ -182,7 +177,7 @@ class ClassAlignmentModule(TrainingModule):
         codes = batch["simulated"]["z"][:, 0].long()
         seen = {name: self._classified(features, codes if name.startswith("simulated") else None) for name, features in of.items()}
         weight = self._weights(codes)
-        losses = {"posterior": self._supervised(seen, codes, weight)}
+        losses = {"posterior": self._supervised(seen, codes)}
         progress = self.progress
         active = set(self.scheduler.active(progress))
         for name, term in zip(self.names, self.placed, strict=False):
@@ -212,10 +207,10 @@ class ClassAlignmentModule(TrainingModule):
         """Of the simulated objects, so that their classes have the fractions of the real ones."""
         if not self.classes.reweight:
             return None
-        found = label_weights(codes.cpu().numpy(), np.array(_prior(self.estimator)), self.fractions)
+        found = label_weights(codes.cpu().numpy(), self.estimator.assumed_fractions(corrected=True), self.fractions)
         return torch.from_numpy(found).to(codes.device, torch.float32)
 
-    def _supervised(self, seen: dict[str, Classified], codes: Tensor, weight: Tensor | None) -> Tensor:
+    def _supervised(self, seen: dict[str, Classified], codes: Tensor) -> Tensor:
         loss = self.loss
         assert isinstance(loss, ClassLoss)
         each = torch.stack([loss.of_logits(codes, seen[name].logits) for name in seen if name.startswith("simulated")]).mean(0)
@@ -240,7 +235,3 @@ def _head(estimator: Estimator) -> CategoricalHead:
     head = estimator.head
     assert isinstance(head, CategoricalHead)
     return head
-
-
-def _prior(estimator: Estimator) -> tuple[float, ...]:
-    return tuple((estimator.class_counts / estimator.class_counts.sum()).tolist())

@@ -74,7 +74,7 @@ class ClassAlignment(BaseModel):
     Attributes:
         terms: that see class outputs.
         fractions: how the class fractions of the real objects are estimated: ``source`` takes those of the simulations.
-        reweight: simulated objects count in the terms, and in the loss, as the fractions of the real objects demand.
+        reweight: simulated objects count in the distribution terms as the fractions of the real objects demand.
         select: which epoch is kept: the last, or the best by a label-free score.
         supervised: weight of the loss on labelled simulations.
         teacher: weight of the loss on real objects whose class an average of the weights so far is sure of; 0: there is no teacher.

@@ -201,13 +201,14 @@ def _trained(
 ) -> int:
     """Train a candidate; returns the epoch that was kept."""
     source, validation, real = streams
+    trainable = [parameter for parameter in candidate.parameters() if parameter.requires_grad]  # frozen layers stay frozen
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = ClassAlignmentModule(candidate.train(), training, config, real, lessons[0] if lessons else 0.0)
         data = TwoStreams(source, validation, training, real, module.views, seed, lessons[1] if lessons else None, module.needs_real)
         keeper = _Keeper(candidate, held, real) if config.classes.select != "last" else None
         fit(module, data, training, folder, progress, [] if keeper is None else [keeper])
-    for parameter in candidate.parameters():
+    for parameter in trainable:
         parameter.requires_grad_(True)
     if module.teacher is not None:
         candidate.load_state_dict(module.teacher.state_dict())
@@ -225,6 +226,8 @@ def _restaged(
     rng = np.random.default_rng([seed, 6])
     if not isinstance(source, SimulatorSource | RecordsSource):
         raise SbiDaError("only simulations and records can be restaged")
+    if np.ndim(how.thickness) and len(np.atleast_1d(how.thickness)) != len(base.classes):
+        raise SbiDaError(f"restage: thickness needs one number for each of {', '.join(base.classes)}, or a single one")
     everything = source.all if isinstance(source, RecordsSource) else source.examples(count, 0)
 
     def staged(examples: Examples, copies: int) -> Examples:
@@ -292,11 +295,10 @@ def _known(estimator: Estimator, held: Examples, real: Observations) -> Candidat
 
 def _fractions(estimator: Estimator, held: Examples, real: Observations, how: str) -> ClassFractions:
     """Class fractions of the real objects."""
-    prior = np.array(estimator.class_counts / estimator.class_counts.sum())
     own, simulated = (_probabilities(estimator, each, side) for each, side in ((real, True), (held.observed, False)))
     if how == "bbse":
         return bbse(simulated, held.z[:, 0].astype(int), own)
-    return label_shift_em(own, prior)
+    return label_shift_em(own, estimator.assumed_fractions(estimator.network.classifier.correct))
 
 
 def _probabilities(estimator: Estimator, observed: Observations, real: bool) -> np.ndarray:

@@ -134,6 +134,12 @@ class Estimator(nn.Module):
         """Names of the classes where a class is inferred; empty otherwise."""
         return self.prior.classes if isinstance(self.prior, ClassPrior) else ()
 
+    def assumed_fractions(self, corrected: bool) -> np.ndarray:
+        """Class fractions that probabilities assume, shape ``(class,)``: those of the training, or with class weights not undone theirs."""
+        counts = self.class_counts
+        weighed = counts if corrected else counts * self.network.classifier.class_weights(counts)
+        return weighed / weighed.sum()
+
     def fit(self, observed: Observations) -> None:
         """Take the centres and scales of the encoders from a sample."""
         sample = measurements(observed)
@@ -151,7 +157,7 @@ class Estimator(nn.Module):
             raise SbiDaError("this estimator infers no class")
         with torch.inference_mode():
             log_p = self.head.log_probabilities(context).double().numpy()
-        posterior = ClassPosterior(ids, self.prior.classes, log_p, np.array(self.prior.fractions), self.prior.name)
+        posterior = ClassPosterior(ids, self.prior.classes, log_p, self.assumed_fractions(self.network.classifier.correct), self.prior.name)
         return posterior.under(np.array(self.population)) if real and self.population else posterior
 
     @property

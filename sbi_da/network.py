@@ -2,9 +2,11 @@
 
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sbi_da.encoders.images import ImageConfig
+from sbi_da.posteriors.class_losses import effective_number_weights, inverse_frequency_weights
 
 __all__ = ["ClassifierConfig", "NetworkConfig"]
 
@@ -34,6 +36,12 @@ class ClassifierConfig(BaseModel):
     smoothing: float = Field(0.0, ge=0, lt=1)
     correct: bool = True
     calibrate: bool = True
+
+    def class_weights(self, counts: np.ndarray) -> np.ndarray:
+        """Weights of the classes in the loss for training counts, both of shape ``(class,)``."""
+        if self.weights == "effective":
+            return effective_number_weights(counts, self.beta)
+        return inverse_frequency_weights(counts) if self.weights == "inverse" else np.ones(len(counts))
 
 
 class NetworkConfig(BaseModel):

@@ -10,16 +10,11 @@ from sbi_da.network import ClassifierConfig
 from sbi_da.normality import Normality
 from sbi_da.posteriors import SplineHead
 from sbi_da.posteriors.categorical import CategoricalHead
-from sbi_da.posteriors.class_losses import (
-    effective_number_weights,
-    inverse_frequency_weights,
-    log_weight_correction,
-    unfocused,
-)
+from sbi_da.posteriors.class_losses import focal_losses, log_weight_correction, unfocused
 from sbi_da.posteriors.temperature import fit_calibration
 from sbi_da.sources import Source
 
-__all__ = ["ClassLoss", "DensityLoss", "PosteriorLoss", "class_weights", "finish", "posterior_loss"]
+__all__ = ["ClassLoss", "DensityLoss", "PosteriorLoss", "finish", "posterior_loss"]
 
 HELD_OUT_EPOCH = 2**31 + 3
 NORMAL = 2000
@@ -69,15 +64,7 @@ class ClassLoss(PosteriorLoss):
 
     def of_logits(self, codes: Tensor, logits: Tensor) -> Tensor:
         """The loss of codes ``(object,)`` under logits ``(object, class)``, shape ``(object,)``."""
-        log_p = logits.log_softmax(-1)
-        classes, smoothing = logits.shape[-1], self.config.smoothing
-        target = nn.functional.one_hot(codes, classes).to(log_p.dtype) * (1 - smoothing) + smoothing / classes
-        surprise = -log_p
-        if self.config.focal:
-            itself = torch.eye(classes, dtype=torch.bool, device=log_p.device)
-            others = log_p[:, None].expand(-1, classes, -1).masked_fill(itself, -torch.inf).exp().sum(-1)  # 1 - p, not rounded to zero
-            surprise = surprise * others.clamp_min(torch.finfo(others.dtype).tiny) ** self.config.focal
-        return self.weights[codes] * (target * surprise).sum(-1)
+        return focal_losses(logits, codes, self.weights, self.config.focal, self.config.smoothing)
 
     def judged(self, z: Tensor, context: Tensor) -> Tensor:
         """Negative log-probability under the class fractions of the training, weights and focus undone."""
@@ -86,21 +73,12 @@ class ClassLoss(PosteriorLoss):
         return -log_p.gather(-1, z.long())[:, 0]
 
 
-def class_weights(config: ClassifierConfig, counts: np.ndarray) -> np.ndarray:
-    """Weights of the classes for training counts ``(class,)``."""
-    if config.weights == "effective":
-        return effective_number_weights(counts, config.beta)
-    if config.weights == "inverse":
-        return inverse_frequency_weights(counts)
-    return np.ones(len(counts))
-
-
 def posterior_loss(estimator: Estimator) -> PosteriorLoss:
     """The loss of an estimator's head."""
     if not isinstance(estimator.head, CategoricalHead) or not isinstance(estimator.prior, ClassPrior):
         return DensityLoss(estimator.head)
     config = estimator.network.classifier
-    return ClassLoss(estimator.head, config, class_weights(config, estimator.class_counts))
+    return ClassLoss(estimator.head, config, config.class_weights(estimator.class_counts))
 
 
 def finish(estimator: Estimator, source: Source, held_out: Source, count: int) -> None:
@@ -118,7 +96,7 @@ def finish(estimator: Estimator, source: Source, held_out: Source, count: int) -
     if not isinstance(head, CategoricalHead):
         return
     if config.correct:
-        head.correct(log_weight_correction(class_weights(config, estimator.class_counts)), config.focal)
+        head.correct(log_weight_correction(config.class_weights(estimator.class_counts)), config.focal)
     examples, others = held_out.examples(count, HELD_OUT_EPOCH), source.examples(NORMAL, HELD_OUT_EPOCH)
     context, seen = estimator.encode(examples.observed), estimator.encode(others.observed)
     if config.calibrate:

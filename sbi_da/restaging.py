@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sbi_da.encoders.morphometry import NAMES, measure
+from sbi_da.errors import SbiDaError
 from sbi_da.records import OBSERVED, Images
 from sbi_da.surveys import Imaging
 from sbi_da.surveys.display import compose, decompose, to_bytes
@@ -83,6 +84,8 @@ def restage(
     Returns:
         ``copies`` images of every object, and the position of each in ``source``.
     """
+    if not (target.state == OBSERVED).all(1).any():
+        raise SbiDaError("restaging needs target objects that have images in all bands, and there are none")
     shown = linear(target.take((target.state == OBSERVED).all(1)), camera)
     reference, texture = torch.cat([measure(part) for part in shown.split(CHUNK)]).numpy(), _Texture.of(shown)
     flux = _isolated(linear(source, camera))
@@ -99,7 +102,7 @@ def restage(
     if camera.display is not None:
         pixels = to_bytes(compose(pixels, camera.display))
     shape = (len(rows), len(camera.bands))
-    return Images(camera.band_names, pixels, np.full(shape, np.nan), np.full(shape, OBSERVED, np.uint8)), rows
+    return Images(camera.band_names, pixels, np.full(shape, np.nan), source.state[rows]), rows
 
 
 @dataclass(frozen=True)

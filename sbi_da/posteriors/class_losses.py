@@ -26,7 +26,8 @@ from torch import Tensor
 from sbi_da.errors import SbiDaError
 
 __all__ = [
-    "effective_number_weights", "focal_loss", "initial_logit_scale", "inverse_frequency_weights", "log_weight_correction", "unfocused",
+    "effective_number_weights", "focal_loss", "focal_losses", "initial_logit_scale", "inverse_frequency_weights", "log_weight_correction",
+    "unfocused",
 ]
 
 
@@ -71,14 +72,17 @@ def initial_logit_scale(counts: np.ndarray, damped: bool = True) -> np.ndarray:
     return 1 + (scale - 1) / 2 if damped else scale
 
 
-def focal_loss(logits: Tensor, codes: Tensor, weights: Tensor | None = None, gamma: float = 2.0) -> Tensor:
-    """Mean focal loss of a batch [nats]; zero of an empty one.
+def focal_losses(
+    logits: Tensor, codes: Tensor, weights: Tensor | None = None, gamma: float = 2.0, smoothing: float = 0.0
+) -> Tensor:
+    """Focal loss of each object [nats], shape ``(n,)``.
 
     Args:
         logits: shape ``(n, class)``.
         codes: integer classes, shape ``(n,)``.
         weights: of the classes, shape ``(class,)``; None: one.
         gamma: how little objects count that are right already; 0 for cross-entropy.
+        smoothing: share of a label that is spread over all classes, each of which then has a focal loss of its own.
 
     Raises:
         SbiDaError: a negative gamma.
@@ -86,14 +90,22 @@ def focal_loss(logits: Tensor, codes: Tensor, weights: Tensor | None = None, gam
     if not gamma >= 0:
         raise SbiDaError(f"focal loss: gamma must not be negative, got {gamma:g}")
     log_all = logits.log_softmax(-1)
-    log_p = log_all.gather(-1, codes[:, None])[:, 0]
-    loss = -log_p
+    classes = logits.shape[-1]
+    loss = -log_all
     if gamma:
         # 1 - p as the sum over the others: of 1 - exp(log p) nothing is left where p is almost one.
-        others = log_all.scatter(-1, codes[:, None], -torch.inf).exp().sum(-1)
+        itself = torch.eye(classes, dtype=torch.bool, device=logits.device)
+        others = log_all[:, None].expand(-1, classes, -1).masked_fill(itself, -torch.inf).exp().sum(-1)
         loss = loss * others.clamp_min(torch.finfo(others.dtype).tiny) ** gamma
-    if weights is not None:
-        loss = loss * weights.to(loss)[codes]
+    own = loss.gather(-1, codes[:, None])[:, 0]
+    if smoothing:
+        own = (1 - smoothing) * own + smoothing * loss.mean(-1)
+    return own if weights is None else own * weights.to(loss)[codes]
+
+
+def focal_loss(logits: Tensor, codes: Tensor, weights: Tensor | None = None, gamma: float = 2.0) -> Tensor:
+    """Mean of :func:`focal_losses` over a batch; zero of an empty one."""
+    loss = focal_losses(logits, codes, weights, gamma)
     return loss.mean() if len(loss) else 0.0 * logits.sum()
 
 
