@@ -41,6 +41,8 @@ class Augmentation(BaseModel):
         noise: range of the standard deviation of noise added to each pixel, in the pixels' unit.
         brightness: standard deviation of the logarithm of a factor on all bands.
         colour: standard deviation of the logarithm of a factor on each band.
+        grey: share of the objects that show the mean over bands in all of them.
+        hide: share of the objects in which a square of a fifth of the side, anywhere, is blank.
         crop: pixels on a side of the central part that is kept; all if None.
     """
 
@@ -54,6 +56,8 @@ class Augmentation(BaseModel):
     noise: Range = (0.0, 0.0)
     brightness: float = Field(0.0, ge=0)
     colour: float = Field(0.0, ge=0)
+    grey: float = Field(0.0, ge=0, le=1)
+    hide: float = Field(0.0, ge=0, le=1)
     crop: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
@@ -108,15 +112,41 @@ def augment(images: Tensor, how: Augmentation, generator: torch.Generator, prese
     if how.brightness > 0 or how.colour > 0:
         log = how.brightness * _normal((n, 1), generator, images) + how.colour * _normal((n, bands), generator, images)
         images = images * log.exp()[..., None, None]
+    if how.grey > 0:
+        chosen = _uniform(n, (0.0, 1.0), generator, images) < how.grey
+        images = torch.where(chosen[:, None, None, None], _grey(images, present), images)
     if how.noise[1] > 0:
         sigma = _uniform(n, how.noise, generator, images)
         images = images + sigma[:, None, None, None] * _normal(images.shape, generator, images)
+    if how.hide > 0:
+        chosen = _uniform(n, (0.0, 1.0), generator, images) < how.hide
+        images = torch.where((chosen[:, None, None] & _square(images, generator))[:, None], 0.0, images)
     if present is not None:
         images = torch.where(present[..., None, None], images, given)
     if how.crop is not None:
         top, left = (height - how.crop) // 2, (width - how.crop) // 2
         images = images[..., top : top + how.crop, left : left + how.crop]
     return images
+
+
+def _grey(images: Tensor, present: Tensor | None) -> Tensor:
+    """The mean over the bands that are there, in every band."""
+    if present is None:
+        return images.mean(1, keepdim=True).expand_as(images)
+    there = present.to(images.dtype)[..., None, None]
+    return ((images * there).sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp_min(1)).expand_as(images)
+
+
+def _square(images: Tensor, generator: torch.Generator) -> Tensor:
+    """A square somewhere in each image, boolean of shape ``(object, y, x)``."""
+    n, _, height, width = images.shape
+    side = max(1, min(height, width) // 5)
+    inside = []
+    for length in (height, width):
+        start = (_uniform(n, (0.0, 1.0), generator, images) * (length - side + 1)).floor()[:, None]
+        line = torch.arange(length, device=images.device)[None]
+        inside.append((line >= start) & (line < start + side))
+    return inside[0][:, :, None] & inside[1][:, None, :]
 
 
 def match_survey(

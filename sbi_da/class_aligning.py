@@ -112,7 +112,9 @@ class ClassAlignmentModule(TrainingModule):
             schedules["lesson"] = Fixed(lesson)
         learned = LearnedWeights("posterior", list(schedules)) if alignment.learned else None
         self.scheduler = Scheduler({"posterior": Fixed(self.classes.supervised), **schedules}, learned)
-        self.teacher = copy.deepcopy(estimator).requires_grad_(False).eval() if self.classes.teacher else None
+        kept = self.classes.teacher or self.classes.averaged
+        self.average = copy.deepcopy(estimator).requires_grad_(False).eval() if kept else None
+        self.teacher = self.average if self.classes.teacher else None
         self.real = real.take(np.sort(np.random.default_rng(0).permutation(len(real))[:COUNTED]))
         self.fractions = estimator.assumed_fractions(corrected=True)
         self._epoch_loss: list[Tensor] = []
@@ -147,12 +149,12 @@ class ClassAlignmentModule(TrainingModule):
                 term.epoch_ended(loss)
 
     def on_train_batch_end(self, *_: object) -> None:
-        """Move the teacher."""
-        if self.teacher is None:
+        """Move the average."""
+        if self.average is None:
             return
         rate = min(self.classes.momentum, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
-            for old, new in zip(self.teacher.state_dict().values(), self.estimator.state_dict().values(), strict=True):
+            for old, new in zip(self.average.state_dict().values(), self.estimator.state_dict().values(), strict=True):
                 if old.is_floating_point():
                     old.lerp_(new, 1 - rate)
                 else:

@@ -12,24 +12,21 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from sbi_da.alignment.class_refinement import Refined, physical_features, refine
 from sbi_da.alignment.gate import FEWEST, Verdict, judge_by_labels
 from sbi_da.alignment.label_shift import ClassFractions, bbse, label_shift_em
 from sbi_da.alignment.selection import Candidate, select
 from sbi_da.alignment_config import AlignmentConfig
 from sbi_da.atomic import whole_folder
 from sbi_da.class_aligning import ClassAlignmentModule, TwoStreams
-from sbi_da.class_alignment_config import Refinement
+from sbi_da.class_refining import refined
 from sbi_da.config import Config, TrainingConfig
-from sbi_da.encoders.morphometry import NAMES
-from sbi_da.errors import SbiDaError, UnknownNameError
+from sbi_da.errors import SbiDaError
 from sbi_da.estimator import FITTED, Estimator
 from sbi_da.fitting import fit
 from sbi_da.layout import Observations
-from sbi_da.measured import measurements, pictures
 from sbi_da.posterior_loss import finish
 from sbi_da.posteriors.categorical import CategoricalHead
-from sbi_da.records import ABSENT, Records
+from sbi_da.records import Records
 from sbi_da.restaging import Restaging, restage
 from sbi_da.runs import sources
 from sbi_da.sources import Examples, RecordsSource, SimulatorSource, Source, StoredSource
@@ -166,32 +163,44 @@ def _adapted(
     if plan.restage is not None:
         source, held = _restaged(base, plan.restage, source, settings.simulations or RESTAGED, real, held, seed)
         validation = StoredSource(held, seed)
-        candidate = _anew(candidate, seed)  # what was learned of images that looked otherwise is no good start
-        candidate.fit(source.examples(FITTED, 0).observed)
-    epoch = _trained(candidate, training, config, streams := (source, validation, real), held, seed, folder, progress)
-    refined = None
-    for round_ in range(plan.refine.rounds if plan.refine else 0):
-        assert plan.refine is not None
-        refined = _refined(candidate, real, plan.refine)
-        shorter = training.model_copy(update={"epochs": plan.refine.epochs})
-        lighter = config.model_copy(update={"classes": plan.model_copy(update={
-            "supervised": plan.refine.supervised, "select": "last", "terms": [], "teacher": 0.0,
-        }), "terms": []})
-        _trained(candidate, shorter, lighter, streams, held, seed + 1 + round_, None, progress, (plan.refine.weight, refined.lessons))
+    if plan.restage is not None:
+        candidate = _anew(candidate, source, seed)  # what was learned of images that looked otherwise is no good start
+    candidate.withhold_measured(plan.refine is not None and plan.refine.rounds > 0)
+    streams = (source, validation, real)
+    epoch = _trained(candidate, training, config, streams, held, seed, folder, progress)
+    if plan.refine is None:
+        return _finished(candidate, source, validation, settings.validation), held, epoch, None
+    shorter = training.model_copy(update={"epochs": plan.refine.epochs})
+    lighter = config.model_copy(update={"classes": plan.model_copy(update={
+        "supervised": plan.refine.supervised, "select": "last", "terms": [], "teacher": 0.0,
+    }), "terms": []})
+    for round_ in range(plan.refine.rounds + 1):
+        last = round_ == plan.refine.rounds
+        found = refined(candidate, real, plan.refine)
+        if plan.refine.rounds:
+            candidate = _anew(candidate, source, seed + 1 + round_)
+        candidate.withhold_measured(not last)
+        _trained(candidate, shorter, lighter, streams, held, seed + 1 + round_, None, progress, (plan.refine.weight, found.lessons))
+    return _finished(candidate, source, validation, settings.validation), held, epoch, found.fractions
+
+
+def _finished(candidate: Estimator, source: Source, validation: Source, count: int) -> Estimator:
+    """A trained candidate, calibrated."""
     if not all(torch.isfinite(p).all() for p in candidate.parameters()):
         raise SbiDaError("the training of the alignment diverged: lower alignment.learning_rate")
-    finish(candidate.eval(), source, validation, settings.validation)
-    return candidate, held, epoch, None if refined is None else refined.fractions
+    finish(candidate.eval(), source, validation, count)
+    return candidate
 
 
-def _anew(estimator: Estimator, seed: int) -> Estimator:
-    """An untrained estimator like another."""
+def _anew(estimator: Estimator, source: Source, seed: int) -> Estimator:
+    """An untrained estimator like another, centred and scaled by a source."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = Estimator(
             estimator.layout.surveys, estimator.prior, estimator.parameters_info, estimator.network, estimator.derived, estimator.simulator,
             estimator.metadata, estimator.adapter.parts if estimator.adapter else (),
         )
+    fresh.fit(source.examples(FITTED, 0).observed)
     return fresh
 
 
@@ -210,8 +219,8 @@ def _trained(
         fit(module, data, training, folder, progress, [] if keeper is None else [keeper])
     for parameter in trainable:
         parameter.requires_grad_(True)
-    if module.teacher is not None:
-        candidate.load_state_dict(module.teacher.state_dict())
+    if module.average is not None:
+        candidate.load_state_dict(module.average.state_dict())
     if keeper is None:
         return training.epochs - 1
     epoch = keeper.best(config.classes.select)
@@ -242,27 +251,6 @@ def _restaged(
         return Examples(Observations(seen.value, seen.error, seen.state, images), examples.z[rows], examples.log_weight[rows])
 
     return StoredSource(staged(everything, how.copies), seed), staged(held, 1)
-
-
-def _refined(candidate: Estimator, real: Observations, how: Refinement) -> Refined:
-    """Classes of the real objects by what is measured of them."""
-    tokens = candidate.images
-    if tokens is None:
-        raise SbiDaError("refinement needs images to measure")
-    name = max(real.images, key=lambda key: int((real.images[key].state != ABSENT).sum()))
-    found = []
-    for start in range(0, len(real), 256):
-        part = pictures(measurements(real, slice(start, start + 256)))[name]
-        found.append(tokens.summaries(name, *part).numpy())
-    summaries = np.concatenate(found)
-    for key in how.summaries:
-        if key not in NAMES:
-            raise UnknownNameError("summary", key, list(NAMES))
-    chosen = (*(NAMES.index(key) for key in how.summaries), *range(len(NAMES), summaries.shape[1]))
-    head = _head(candidate)
-    with torch.no_grad():
-        log_p = head.logits(candidate.encode(real, real=True)).log_softmax(-1).double().numpy()
-    return refine(physical_features(summaries, log_p, chosen), np.exp(log_p), how.share, how.kind)
 
 
 @dataclass

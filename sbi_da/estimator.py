@@ -140,6 +140,11 @@ class Estimator(nn.Module):
         weighed = counts if corrected else counts * self.network.classifier.class_weights(counts)
         return weighed / weighed.sum()
 
+    def withhold_measured(self, withheld: bool) -> None:
+        """Whether what is measured of images is withheld from the network until this is called again."""
+        if self.images is not None:
+            self.images.blind = withheld
+
     def fit(self, observed: Observations) -> None:
         """Take the centres and scales of the encoders from a sample."""
         sample = measurements(observed)

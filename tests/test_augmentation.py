@@ -109,6 +109,25 @@ def test_noise_brightness_colour_and_absent_bands():
     assert (kept[:, 1] == 0).all() and (kept[:, 0] != 0).any()
 
 
+def test_grey_is_the_mean_of_the_bands_that_are_there():
+    images = torch.rand(400, 3, 4, 4, generator=generator())
+    present = torch.tensor([True, False, True]).expand(400, -1)
+    seen = augment(images, Augmentation(**STILL, grey=0.3), generator(), present)
+    changed = (seen != images).flatten(1).any(1)
+    assert changed.float().mean() == pytest.approx(0.3, abs=0.07) and torch.equal(seen[:, 1], images[:, 1])
+    mean = images[changed][:, [0, 2]].mean(1)
+    assert torch.allclose(seen[changed, 0], mean) and torch.allclose(seen[changed, 2], mean)
+
+
+def test_a_square_of_a_fifth_is_hidden_anywhere():
+    seen = augment(torch.ones(2000, 2, 20, 20), Augmentation(**STILL, hide=0.5), generator())
+    hidden = seen[:, 0] == 0
+    assert torch.equal(hidden, seen[:, 1] == 0)
+    count = hidden.sum((1, 2))
+    assert set(count.tolist()) == {0, 16} and (count > 0).float().mean() == pytest.approx(0.5, abs=0.04)
+    assert hidden.any(0).all()
+
+
 def test_bad_augmentations():
     for bad, said in (({"zoom": (0.1, 1)}, "zoom needs a range"), ({"psf": (2, 1)}, "psf needs a range"), ({"turn": 1}, "Extra inputs")):
         with pytest.raises(ValueError, match=said):

@@ -1,5 +1,7 @@
 """A classifier of images from records to answers: training, adaptation, evaluation, queries; and what is refused."""
 
+import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -10,6 +12,7 @@ from small_galaxies import CLASSES, camera, config, pictures, records
 from sbi_da.alignment_config import AlignmentConfig
 from sbi_da.class_alignment_run import align_classes
 from sbi_da.class_evaluation import open_labels
+from sbi_da.class_refining import turned_log_probabilities
 from sbi_da.cli import main
 from sbi_da.errors import ConfigError, SbiDaError
 from sbi_da.estimator import Estimator
@@ -134,9 +137,10 @@ CLASS_TERMS = {"classes": {"terms": [{"kind": k, "weight": {"kind": "fixed", "va
 
 @pytest.mark.parametrize(
     "how", [TERMS, CLASS_TERMS, {"classes": {"teacher": 0.5}}, {**TERMS, "classes": {"reweight": True, "select": "dev"}},
-            {"classes": {"restage": {"copies": 1, "thickness": [0.9, 0.3]}}}, {"classes": {"refine": {"rounds": 1, "epochs": 1}}},
+            {"classes": {"restage": {"copies": 1, "thickness": [0.9, 0.3]}}}, {"classes": {"refine": {"epochs": 1}}},
+            {"classes": {"averaged": True, "momentum": 0.9, "refine": {"rounds": 1, "epochs": 8}}},
             {**TERMS, "learned": True, "classes": {"fractions": "bbse"}}, {"adapter": ["film", "residual"]}],
-    ids=["mmd", "class terms", "teacher", "reweight and dev", "restage", "refine", "learned and bbse", "adapter"],
+    ids=["mmd", "class terms", "teacher", "reweight and dev", "restage", "refine", "co-training", "learned and bbse", "adapter"],
 )
 def test_every_way_of_adapting_runs_and_leaves_the_original_alone(estimator, how, recwarn):
     real = records(150, seed=12, fractions=(0.8, 0.2), domain="real", sealed=True, noise=0.05)
@@ -152,12 +156,29 @@ def test_every_way_of_adapting_runs_and_leaves_the_original_alone(estimator, how
 
 def test_labels_of_real_objects_have_no_way_in(estimator):
     """The same objects with other labels, sealed or not, give the same adapted network to the last bit."""
-    setting = AlignmentConfig.model_validate({"correction": False, "epochs": 1, "steps_per_epoch": 3, "batch": 32, **TERMS,
-                                              "classes": {"refine": {"rounds": 1, "epochs": 1}, "reweight": True}})
+    setting = AlignmentConfig.model_validate({"correction": False, "epochs": 1, "steps_per_epoch": 8, "batch": 32, **TERMS,
+                                              "classes": {"refine": {"rounds": 1, "epochs": 6}, "reweight": True}})
     real = records(100, seed=13, domain="real")
     wrong = real.with_parameters({"shape": 1 - real.parameters["shape"]})
     states = [align_classes(estimator, r, None, setting).candidate.state_dict() for r in (real, wrong, wrong.sealed())]
     assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(*(s.values() for s in states), strict=True))
+
+
+def test_what_is_measured_can_be_withheld_and_turns_are_averaged(estimator):
+    estimator = copy.deepcopy(estimator)
+    observed = estimator.layout.read(records(12, seed=16))
+    seen = estimator.encode(observed)
+    estimator.withhold_measured(True)
+    blind = estimator.encode(observed)
+    assert not torch.allclose(seen, blind)
+    scale = estimator.images.get_buffer("summary_scale_toy_camera")
+    scale.mul_(100.0)
+    assert torch.equal(estimator.encode(observed), blind)
+    turned = estimator.layout.read(records(12, seed=16))
+    picture = turned.images["toy_camera"]
+    turned.images["toy_camera"] = dataclasses.replace(picture, pixels=np.rot90(picture.pixels[:], 1, (2, 3)).copy())
+    found = [turned_log_probabilities(estimator, each) for each in (observed, turned)]
+    assert np.allclose(*found, atol=1e-5) and np.allclose(np.exp(found[0]).sum(1), 1)
 
 
 def test_label_shift_is_found_and_used(estimator):

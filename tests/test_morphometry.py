@@ -102,15 +102,17 @@ def test_refinement_mends_a_biased_classifier():
     assert np.allclose(found.probabilities.sum(1), 1) and found.lessons.sum(0) == pytest.approx([1500, 1500])
 
 
-@pytest.mark.parametrize("lean", [0.5, 2.0])
-def test_a_mixture_parts_clouds_however_far_the_classifier_leans(lean):
-    rng = np.random.default_rng(0)
-    codes = (rng.random(3000) < 0.2).astype(int)
-    x = rng.standard_normal((3000, 2)) + 3.0 * codes[:, None]
-    logit = 0.8 * (x[:, 0] - 1.5) + lean + 0.5 * rng.standard_normal(3000)
-    log_p = np.stack([-np.logaddexp(0, logit), -np.logaddexp(0, -logit)], 1)
-    found = refine(physical_features(x, log_p, (0, 1)), np.exp(log_p), kind="mixture")
-    assert (found.probabilities.argmax(1) == codes).mean() > 0.96 and found.fractions[1] == pytest.approx(0.2, abs=0.03)
+def test_classes_taken_as_equal_at_first_do_not_depend_on_the_classifiers_threshold():
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((1000, 2))
+    x[:300] += 3.0
+    logit = x.sum(1) - 3.0
+    found = []
+    for lean in (-2.0, 2.0):
+        log_p = np.stack([-np.logaddexp(0, logit + lean), -np.logaddexp(0, -logit - lean)], 1).clip(-4, 0)
+        found.append([refine(x, np.exp(log_p), even=even).fractions[1] for even in (1.0, 0.0)])
+    (even_low, told_low), (even_high, told_high) = found
+    assert abs(even_high - even_low) < 0.02 < told_high - told_low
 
 
 def test_refinement_of_too_few_is_refused():
