@@ -64,6 +64,7 @@ def test_cutout_cubes_with_a_table_and_noise_maps(tmp_path):
         ({}, {"survey": survey(False, 20)}, "12 x 12 pixels where the survey has 20 x 20"),
         ({}, {"label_column": "kind"}, "the column 'kind' needs a table"),
         ({}, {"table": {"id": np.arange(2)}}, "pass id_column="),
+        ({}, {"table": {"id": np.arange(0)}, "id_column": "id"}, "table: no objects in it"),
         ({}, {"table": {"id": np.arange(7, 9)}, "id_column": "id"}, "no file for any of the 2 objects: 7_i.fits or 7.fits"),
     ],
 )

@@ -77,7 +77,7 @@ def class_codes(column: Column, classes: Classes | None, where: str) -> tuple[np
         raise TableError(f"{where}: no row is of any class: the classes hold {some(list(lookup))}; the column has {some(found)}")
     empty = [name for code, name in enumerate(classes) if not (codes == code).any()]
     if empty:
-        warnings.warn(f"{where}: no object of class {some(empty)}; the column has {some(found)}", stacklevel=3)
+        warnings.warn(f"{where}: no object of class {some(empty)}; the column has {some(found)}", stacklevel=4)
     return codes, list(classes)
 
 
