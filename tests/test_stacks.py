@@ -127,6 +127,7 @@ def test_floats_nulls_blanks_and_noise(tmp_path):
         ({"label": np.array(list("abcab"))}, {"labels": "label", "classes": {"x": "a", "y": "a"}}, "'a' is given to two classes"),
         ({"objid": np.array([1, 2, 3, 2, 5])}, {"id_column": "objid"}, "identifier 2 occurs 2 times .rows 1 and 3.*id_column='#row'"),
         ({"objid": np.array([1, 2, 3, 2.5, 5])}, {"id_column": "objid"}, "whole numbers or text"),
+        ({"objid": 5.9e17 + 1e3 * np.arange(5)}, {"id_column": "objid"}, "floats cannot hold identifiers exactly"),
         ({"object": np.arange(5)}, {}, "'object' of a root column is taken: rename that array"),
         ({"v": np.array([1, -1, 1, 1, 1])}, {"votes": {"a": "v"}}, "votes for 'a' run from -1 to 1: counts"),
         ({"images": np.zeros((5, 12, 12, 3), np.int16)}, {}, "bytes or floats, not int16"),

@@ -7,12 +7,12 @@ import numpy as np
 
 from sbi_da.errors import TableError
 from sbi_da.records.channels import numbers
-from sbi_da.records.columns import Column, TableSource
-from sbi_da.records.image_layouts.labels import Classes, class_codes, identifiers, some, texts, vote_counts
+from sbi_da.records.columns import Column, TableSource, some
+from sbi_da.records.identifiers import ROW_NUMBER, identifiers
+from sbi_da.records.image_layouts.labels import Classes, class_codes, texts, vote_counts
 
-__all__ = ["ROW_NUMBER", "Catalogue", "read_catalogue"]
+__all__ = ["Catalogue", "read_catalogue"]
 
-ROW_NUMBER = "#row"
 TAKEN = ("object", "image_flag")
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from sbi_da.errors import TableError
-from sbi_da.records.columns import TableLike, one_line, open_source
+from sbi_da.records.columns import TableLike, one_line, open_source, some
+from sbi_da.records.identifiers import ROW_NUMBER
 from sbi_da.records.image_layouts.assembling import (
     Domain,
     ImageSource,
@@ -20,9 +21,9 @@ from sbi_da.records.image_layouts.assembling import (
     image_of,
     image_records,
 )
-from sbi_da.records.image_layouts.catalogue import ROW_NUMBER, Catalogue, read_catalogue
+from sbi_da.records.image_layouts.catalogue import Catalogue, read_catalogue
 from sbi_da.records.image_layouts.fits_headers import flux_unit, pixel_scale
-from sbi_da.records.image_layouts.labels import Classes, some
+from sbi_da.records.image_layouts.labels import Classes
 from sbi_da.records.records import Records
 from sbi_da.surveys.card import Survey
 from sbi_da.surveys.imaging import ImageBand, Imaging

@@ -13,9 +13,10 @@ import numpy as np
 
 from sbi_da.errors import TableError, UnknownNameError
 from sbi_da.records.columns import TableSource, open_source
+from sbi_da.records.identifiers import identifiers
 from sbi_da.records.image_layouts.assembling import Domain, Resize, image_of, image_records
 from sbi_da.records.image_layouts.catalogue import read_catalogue
-from sbi_da.records.image_layouts.labels import identifiers, texts
+from sbi_da.records.image_layouts.labels import texts
 from sbi_da.records.image_layouts.pictures import Folder, picture_source
 from sbi_da.records.records import Records
 from sbi_da.surveys.card import Survey

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from sbi_da.errors import TableError
-from sbi_da.records.columns import Column
+from sbi_da.records.columns import Column, some
 from sbi_da.records.image_layouts.array_files import ArrayFile, open_arrays
 from sbi_da.records.image_layouts.assembling import (
     Domain,
@@ -19,7 +19,7 @@ from sbi_da.records.image_layouts.assembling import (
     image_records,
 )
 from sbi_da.records.image_layouts.catalogue import read_catalogue
-from sbi_da.records.image_layouts.labels import Classes, column_of, some, texts
+from sbi_da.records.image_layouts.labels import Classes, column_of, texts
 from sbi_da.records.records import Records
 from sbi_da.surveys.card import Survey
 from sbi_da.surveys.imaging import Imaging
