@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.spatial.distance import cdist
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 from torch.nn import functional
 
+from sbi_da.alignment.mmd import Energy
 from sbi_da.encoders.morphometry import NAMES, measure
 from sbi_da.errors import SbiDaError
 from sbi_da.records import OBSERVED, Images
@@ -142,7 +142,7 @@ def _best_seeing(
     rows = rng.permutation(len(flux))[:TRIED]
     target = reference[rng.permutation(len(reference))[:TRIED]][:, TOLD]
     middle, scale = np.median(target, 0), target.std(0).clip(1e-6)
-    found = []
+    found, distance = [], Energy()
     for seeing in SEEING:
         trial = how.model_copy(update={"seeing": seeing})
         drawn = reference[rng.integers(len(reference), size=len(rows))]
@@ -150,13 +150,8 @@ def _best_seeing(
         if camera.display is not None:
             image = decompose(compose(image, camera.display), camera.display)
         made = measure(image).numpy()[:, TOLD]
-        found.append(energy_distance((made - middle) / scale, (target - middle) / scale))
+        found.append(float(distance(*(torch.from_numpy((x - middle) / scale).double() for x in (made, target)))))
     return SEEING[int(np.argmin(found))]
-
-
-def energy_distance(x: np.ndarray, y: np.ndarray) -> float:
-    """Energy distance of two samples ``(n, d)`` and ``(m, d)``."""
-    return float(2 * cdist(x, y).mean() - cdist(x, x).mean() - cdist(y, y).mean())
 
 
 def _isolated(flux: Tensor) -> Tensor:

@@ -154,6 +154,30 @@ def test_every_way_of_adapting_runs_and_leaves_the_original_alone(estimator, how
         assert any(not torch.equal(moved[k], before[k]) for k in before)
 
 
+def variant(plain, images=None, classifier=None):
+    """A config with other settings of its image encoder or its classifier."""
+    network = plain.network
+    network = network.model_copy(update={
+        "images": network.images.model_copy(update=images or {}), "classifier": network.classifier.model_copy(update=classifier or {}),
+    })
+    return plain.model_copy(update={"network": network})
+
+
+@pytest.mark.parametrize("how", [TERMS, {**TERMS, "classes": {"teacher": 0.5}}, {**TERMS, "adapter": ["film"], "train": "adapter"}],
+                         ids=["mmd", "teacher", "adapter"])
+def test_layers_that_a_config_freezes_stay_so_when_adapted(place, how):
+    base = untrained(variant(config(place), images={"frozen": ["stem"]}))
+    frozen = "images.encoders.toy_camera.stem."
+    setting = AlignmentConfig.model_validate({"correction": False, "epochs": 1, "steps_per_epoch": 3, "batch": 32, **how})
+    real = records(60, seed=21, domain="real", sealed=True)
+    found = align_classes(base, real, None, setting).candidate
+    fixed = {name for name, parameter in found.named_parameters() if not parameter.requires_grad}
+    assert fixed == {name for name, _ in base.named_parameters() if name.startswith(frozen)} and fixed
+    before, after = base.state_dict(), found.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before if name.startswith(frozen))
+    assert any(not torch.equal(after[name], before[name]) for name in before) or how.get("train") == "adapter"
+
+
 def test_labels_of_real_objects_have_no_way_in(estimator):
     """The same objects with other labels, sealed or not, give the same adapted network to the last bit."""
     setting = AlignmentConfig.model_validate({"correction": False, "epochs": 1, "steps_per_epoch": 8, "batch": 32, **TERMS,
@@ -215,13 +239,43 @@ def test_a_class_without_training_objects_is_refused(place):
         untrained(config(place, records=str(place / "lacking.zarr")))
 
 
+@pytest.mark.parametrize("correct", [True, False])
+def test_probabilities_say_which_fractions_they_assume(place, tmp_path, correct):
+    """Inverse weights make classes equally common; effective numbers those of sums of 0.99^k, k from 0 to n - 1."""
+    training = records(200, seed=22, fractions=(0.8, 0.2))
+    training.save(tmp_path / "skewed.zarr")
+    counts = np.bincount(training.parameters["shape"].astype(int))
+    effective = counts / [sum(0.99**k for k in range(n)) for n in counts]
+    for weights, expected in (("none", counts), ("inverse", np.ones(2)), ("effective", effective)):
+        settings = {"weights": weights, "beta": 0.99, "correct": correct}
+        found = untrained(variant(config(place, records=str(tmp_path / "skewed.zarr")), classifier=settings))
+        assert found.assumed_fractions(corrected=False) == pytest.approx(expected / expected.sum())
+        assert found.assumed_fractions(corrected=True) == pytest.approx(counts / counts.sum())
+        answers = found(records(5, seed=23))
+        assert answers.fractions == pytest.approx(counts / counts.sum() if correct else expected / expected.sum())
+
+
+def test_logit_scales_start_from_the_counts(place, tmp_path):
+    training = records(200, seed=22, fractions=(0.8, 0.2))
+    training.save(tmp_path / "skewed.zarr")
+    common, rare = np.bincount(training.parameters["shape"].astype(int))
+    found = untrained(variant(config(place, records=str(tmp_path / "skewed.zarr")), classifier={"logit_scale": True}))
+    assert found.head.scale.tolist() == pytest.approx([1.0, (1 + np.sqrt(common / rare)) / 2])
+    assert untrained(config(place)).head.scale is None
+
+
+def test_a_thickness_for_every_class_or_for_none(estimator):
+    real = records(60, seed=24, domain="real", sealed=True)
+    setting = AlignmentConfig.model_validate({"correction": False, "classes": {"restage": {"thickness": [0.9, 0.3, 0.2]}}})
+    with pytest.raises(SbiDaError, match="thickness needs one number for each of round, streak, or a single one"):
+        align_classes(estimator, real, None, setting)
+
+
 def test_class_weights_do_not_distort_the_posterior(place, tmp_path):
     """Trained with inverse weights and a focal loss on nine to one, the mean probability on such objects is nine to one."""
     records(600, seed=19, fractions=(0.9, 0.1), noise=0.6).save(tmp_path / "skewed.zarr")
     skewed = config(place, records=str(tmp_path / "skewed.zarr"), epochs=6)
-    weighted = skewed.network.classifier.model_copy(update={"weights": "inverse", "focal": 1.0})
-    network = skewed.network.model_copy(update={"classifier": weighted})
-    found = train(skewed.model_copy(update={"network": network}), tmp_path / "run", progress=False)
+    found = train(variant(skewed, classifier={"weights": "inverse", "focal": 1.0}), tmp_path / "run", progress=False)
     judged = records(800, seed=20, fractions=(0.9, 0.1), noise=0.6)
     mean = found(judged).probabilities().values.mean(0)
     raw = found.head.logits(found.encode(found.layout.read(judged))).softmax(-1).mean(0).detach()

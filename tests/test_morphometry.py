@@ -8,7 +8,7 @@ from small_galaxies import SIZE, camera, pictures
 from sbi_da.alignment.class_refinement import physical_features, refine
 from sbi_da.encoders.morphometry import NAMES, measure, summary_count
 from sbi_da.errors import SbiDaError
-from sbi_da.records import Images
+from sbi_da.records import ABSENT, OBSERVED, Images
 from sbi_da.restaging import Restaging, linear, restage
 from sbi_da.surveys import get_survey
 
@@ -75,6 +75,27 @@ def test_restaged_images_take_on_the_target_and_keep_the_class(tmp_path):
     assert ratio[codes[rows] == 0].mean() > ratio[codes[rows] == 1].mean() + 0.1
     again, _ = restage(source, codes, target, shown, how, np.random.default_rng(0))
     assert np.array_equal(made.pixels, again.pixels)
+
+
+def test_what_could_not_be_read_stays_so_when_restaged(tmp_path):
+    shown = get_survey(str(camera(tmp_path))).image
+    source, codes = images(20, 3, noise=0.0)
+    target, _ = images(20, 4, noise=0.03)
+    state = source.state.copy()
+    state[2], state[5, 1] = ABSENT, ABSENT
+    source = Images(source.bands, np.where((state == OBSERVED)[..., None, None], source.pixels, 0), source.error, state)
+    made, rows = restage(source, codes, target, shown, Restaging(copies=2, seeing=1.0), np.random.default_rng(0))
+    assert np.array_equal(made.state, np.concatenate([state, state])) and np.array_equal(rows % 20, rows)
+
+
+def test_targets_without_whole_images_are_refused(tmp_path):
+    shown = get_survey(str(camera(tmp_path))).image
+    source, codes = images(20, 3, noise=0.0)
+    some = source.where(np.arange(3) != 1 + np.zeros((20, 1), int))
+    with pytest.raises(SbiDaError, match="images in all bands, and there are none"):
+        restage(source, codes, some, shown, Restaging(seeing=1.0), np.random.default_rng(0))
+    made, _ = restage(source, codes, source.where(np.arange(20)[:, None] < [20, 20, 3]), shown, Restaging(), np.random.default_rng(0))
+    assert len(made) == 80
 
 
 def test_tilted_galaxies_are_flatter(tmp_path):
