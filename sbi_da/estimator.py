@@ -30,6 +30,7 @@ from sbi_da.network import NetworkConfig
 from sbi_da.normality import Normality
 from sbi_da.posteriors import Posterior, SplineHead
 from sbi_da.posteriors.categorical import CategoricalHead
+from sbi_da.posteriors.class_losses import initial_logit_scale
 from sbi_da.posteriors.class_posterior import ClassPosterior
 from sbi_da.posteriors.recalibration import RecalibratedHead, Recalibration
 from sbi_da.prior import Prior
@@ -103,6 +104,8 @@ class Estimator(nn.Module):
         if isinstance(prior, ClassPrior):
             head = size.classifier
             self.head = CategoricalHead(len(prior.classes), size.context, head.hidden, head.dropout, head.logit_scale)
+            if head.logit_scale:
+                self.head.start_scale(torch.from_numpy(initial_logit_scale(self.class_counts)))
         else:
             self.head = SplineHead(len(prior.names), size.context, size.transforms, size.bins, size.hidden)
         self.adapter: RealBranch | None = None

@@ -88,16 +88,21 @@ def restage(
         raise SbiDaError("restaging needs target objects that have images in all bands, and there are none")
     shown = linear(target.take((target.state == OBSERVED).all(1)), camera)
     reference, texture = torch.cat([measure(part) for part in shown.split(CHUNK)]).numpy(), _Texture.of(shown)
-    flux = _isolated(linear(source, camera))
+    complete = np.flatnonzero((source.state == OBSERVED).all(1))
+    if not len(complete):
+        raise SbiDaError("restaging needs simulated objects that have images in all bands, and there are none")
+    there = torch.from_numpy(source.state == OBSERVED)[..., None, None]
+    flux = _isolated(torch.where(there, linear(source, camera), 0.0))
     own = torch.cat([measure(part) for part in flux.split(CHUNK)]).numpy()
     rows = np.tile(np.arange(len(flux)), how.copies)
     thickness = np.atleast_1d(how.thickness)[codes if np.ndim(how.thickness) else np.zeros(len(codes), int)]
     if how.seeing is None:
-        how = how.model_copy(update={"seeing": _best_seeing(flux, own, thickness, reference, texture, camera, how, rng)})
+        best = _best_seeing(flux[complete], own[complete], thickness[complete], reference, texture, camera, how, rng)
+        how = how.model_copy(update={"seeing": best})
     made = []
     for part in np.array_split(rows, max(1, len(rows) // CHUNK)):
         drawn = reference[rng.integers(len(reference), size=len(part))]
-        made.append(_staged(flux[part], own[part], thickness[part], drawn, reference, own, texture, camera, how, rng))
+        made.append(_staged(flux[part], own[part], thickness[part], drawn, reference, own[complete], texture, camera, how, rng))
     pixels = np.concatenate(made)
     if camera.display is not None:
         pixels = to_bytes(compose(pixels, camera.display))

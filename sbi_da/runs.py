@@ -23,8 +23,6 @@ from sbi_da.estimator import Estimator
 from sbi_da.inference_prior import inference_prior
 from sbi_da.layout import Layout
 from sbi_da.posterior_loss import finish
-from sbi_da.posteriors.categorical import CategoricalHead
-from sbi_da.posteriors.class_losses import initial_logit_scale
 from sbi_da.prior import Prior
 from sbi_da.records import ABSENT, EmpiricalMissing, MixedMissing, Records, read_table, split_by_group
 from sbi_da.simulators import Parameter, Simulator, get_simulator
@@ -92,10 +90,7 @@ def untrained(config: Config) -> Estimator:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         metadata = {"config": config.model_dump(mode="json")}
-        estimator = Estimator(surveys, prior, parameters, config.network, config.derived, config.simulator, metadata)
-    if isinstance(estimator.head, CategoricalHead) and estimator.head.scale is not None:
-        estimator.head.start_scale(torch.from_numpy(initial_logit_scale(estimator.class_counts)))
-    return estimator
+        return Estimator(surveys, prior, parameters, config.network, config.derived, config.simulator, metadata)
 
 
 def _described(name: str, simulator: Simulator | None, prior: Prior | ClassPrior) -> Parameter:

@@ -53,6 +53,9 @@ class HuggingFace(nn.Module):
         SbiDaError: ``transformers`` is not installed, or the model or its weights cannot be had.
     """
 
+    pretrainable = True
+    """Its weights are worth keeping where a network starts anew."""
+
     def __init__(
         self,
         bands: int,

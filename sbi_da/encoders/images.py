@@ -100,6 +100,12 @@ class ImageTokens(nn.Module):
             self.register_buffer(f"center_{survey.name}", torch.zeros(bands))
             self.register_buffer(f"scale_{survey.name}", torch.ones(bands))
 
+    def take_pretrained(self, other: "ImageTokens") -> None:
+        """Take over from another the weights that are no result of training alone: of backbones, and of encoders with frozen parts."""
+        for name, encoder in self.encoders.items():
+            if getattr(encoder, "pretrainable", False) or not all(p.requires_grad for p in encoder.parameters()):
+                encoder.load_state_dict(other.encoders[name].state_dict())
+
     def portable(self, config: ImageConfig) -> tuple[ImageConfig, dict[str, Tensor]]:
         """What an artefact needs so that it runs anywhere.
 

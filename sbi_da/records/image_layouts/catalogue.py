@@ -8,7 +8,7 @@ import numpy as np
 from sbi_da.errors import TableError
 from sbi_da.records.channels import numbers
 from sbi_da.records.columns import Column, TableSource, some
-from sbi_da.records.identifiers import ROW_NUMBER, identifiers
+from sbi_da.records.identifiers import ROW_NUMBER, entries, identifiers
 from sbi_da.records.image_layouts.labels import Classes, class_codes, texts, vote_counts
 
 __all__ = ["Catalogue", "read_catalogue"]
@@ -96,7 +96,7 @@ def read_catalogue(
     known |= {key: numbers(source.column(key), where(key)) for key in parameters}
     kept = {key: _plain(source.column(key)) for key in columns}
     if group_column is not None:
-        kept["group"] = texts(source.column(group_column))
+        kept["group"] = entries(source.column(group_column), where(group_column)).astype(str)
     ids = None if id_column is None else identifiers(source.column(id_column), where(id_column))
     return Catalogue(ids, known, names, kept)
 
