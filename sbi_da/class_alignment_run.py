@@ -30,7 +30,7 @@ from sbi_da.restaging import Restaging, restage
 from sbi_da.runs import sources
 from sbi_da.sources import Examples, RecordsSource, SimulatorSource, Source, StoredSource
 
-__all__ = ["AlignedClasses", "align_classes"]
+__all__ = ["AlignedClasses", "align_classes", "anew"]
 
 OUTPUTS = ("estimator", "alignment.json", "logs")
 """What a run writes."""
@@ -167,7 +167,7 @@ def _adapted(
         source, held = _restaged(base, plan.restage, source, settings.simulations or RESTAGED, real, held, seed)
         validation = StoredSource(held, seed)
     if plan.restage is not None:
-        candidate = _anew(candidate, source, seed)  # what was learned of images that looked otherwise is no good start
+        candidate = anew(candidate, source, seed)  # what was learned of images that looked otherwise is no good start
     candidate.withhold_measured(plan.refine is not None and plan.refine.rounds > 0)
     streams = (source, validation, real)
     epoch = _trained(candidate, training, config, streams, held, seed, folder, progress)
@@ -181,7 +181,7 @@ def _adapted(
         last = round_ == plan.refine.rounds
         found = refined(candidate, real, plan.refine)
         if plan.refine.rounds:
-            candidate = _anew(candidate, source, seed + 1 + round_)
+            candidate = anew(candidate, source, seed + 1 + round_)
         candidate.withhold_measured(not last)
         _trained(candidate, shorter, lighter, streams, held, seed + 1 + round_, None, progress, (plan.refine.weight, found.lessons))
     return _finished(candidate, source, validation, settings.validation, calibration), held, epoch, found.fractions
@@ -200,7 +200,7 @@ def _finished(
     return candidate
 
 
-def _anew(estimator: Estimator, source: Source, seed: int) -> Estimator:
+def anew(estimator: Estimator, source: Source, seed: int) -> Estimator:
     """An untrained estimator like another, with its pretrained or frozen image encoders, centred and scaled by a source."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

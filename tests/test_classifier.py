@@ -10,16 +10,19 @@ import torch
 from small_galaxies import CLASSES, camera, config, pictures, records
 
 from sbi_da.alignment_config import AlignmentConfig
-from sbi_da.class_alignment_run import align_classes
+from sbi_da.class_alignment_run import align_classes, anew
 from sbi_da.class_evaluation import open_labels
 from sbi_da.class_refining import turned_log_probabilities
 from sbi_da.cli import main
+from sbi_da.epoch_keeping import EpochKeeper
 from sbi_da.errors import ConfigError, SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.evaluation import evaluate
 from sbi_da.inference import NO_DATA, UNREADABLE, query
+from sbi_da.posteriors.class_losses import initial_logit_scale
 from sbi_da.records import ABSENT, Images, Records
-from sbi_da.runs import train, untrained
+from sbi_da.runs import sources, train, untrained
+from sbi_da.sources import Examples
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +166,13 @@ def variant(plain, images=None, classifier=None):
     return plain.model_copy(update={"network": network})
 
 
-@pytest.mark.parametrize("how", [TERMS, {**TERMS, "classes": {"teacher": 0.5}}, {**TERMS, "adapter": ["film"], "train": "adapter"}],
-                         ids=["mmd", "teacher", "adapter"])
+RESTAGED = {"classes": {"restage": {"copies": 1}}}
+
+
+@pytest.mark.parametrize(
+    "how", [TERMS, {**TERMS, "classes": {"teacher": 0.5}}, {**TERMS, "adapter": ["film"], "train": "adapter"}, RESTAGED],
+    ids=["mmd", "teacher", "adapter", "restaged anew"],
+)
 def test_layers_that_a_config_freezes_stay_so_when_adapted(place, how):
     base = untrained(variant(config(place), images={"frozen": ["stem"]}))
     frozen = "images.encoders.toy_camera.stem."
@@ -176,6 +184,37 @@ def test_layers_that_a_config_freezes_stay_so_when_adapted(place, how):
     before, after = base.state_dict(), found.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before if name.startswith(frozen))
     assert any(not torch.equal(after[name], before[name]) for name in before) or how.get("train") == "adapter"
+
+
+def test_a_network_that_starts_anew_starts_from_the_logit_scale(place):
+    base = untrained(variant(config(place), classifier={"logit_scale": True}))
+    source = sources(variant(config(place)), base)[0]
+    with torch.no_grad():
+        base.head.scale.fill_(7.0)
+    fresh = anew(base, source, 1)
+    assert np.allclose(fresh.head.scale.detach(), initial_logit_scale(base.class_counts))
+
+
+def test_an_adapter_alone_leaves_answers_to_simulated_objects_as_they_are(estimator):
+    setting = AlignmentConfig.model_validate({"correction": False, "epochs": 1, "steps_per_epoch": 3, "batch": 32, **TERMS,
+                                              "adapter": ["film"], "train": "adapter"})
+    real, simulated = records(60, seed=22, domain="real", sealed=True), records(40, seed=23)
+    found = align_classes(estimator, real, None, setting).candidate
+    assert np.array_equal(found(simulated).log_probabilities, estimator(simulated).log_probabilities)
+    assert not np.array_equal(found(real).log_probabilities, estimator(real).log_probabilities)
+
+
+def test_epochs_are_judged_by_probabilities_whose_class_weights_are_undone(place):
+    base = untrained(variant(config(place), classifier={"weights": "inverse"}))
+    observed = base.layout.read(records(40, seed=24))
+    held = Examples(observed, np.zeros((40, 1)), np.zeros(40))
+    keeper = EpochKeeper(base, held, observed)
+    keeper.on_train_epoch_end()
+    weights = base.network.classifier.class_weights(base.class_counts)
+    with torch.no_grad():
+        tilted = base.head.logits(base.encode(observed, real=True)).softmax(-1).double().numpy() / weights
+    assert np.allclose(keeper.candidates["0"].probabilities, tilted / tilted.sum(1, keepdims=True), atol=1e-6)
+    assert not base.head.log_prior_correction.any()
 
 
 def test_labels_of_real_objects_have_no_way_in(estimator):

@@ -88,6 +88,21 @@ def test_what_could_not_be_read_stays_so_when_restaged(tmp_path):
     assert np.array_equal(made.state, np.concatenate([state, state])) and np.array_equal(rows % 20, rows)
 
 
+@pytest.mark.parametrize("garbage", [0, 255])
+def test_pixels_that_could_not_be_read_change_no_other_galaxy(tmp_path, garbage):
+    shown = get_survey(str(camera(tmp_path))).image
+    source, codes = images(40, 3, noise=0.0)
+    target, _ = images(20, 4, noise=0.03)
+    state = source.state.copy()
+    state[::4] = ABSENT
+    made = []
+    for filling in (77, garbage):
+        pixels = np.where((state == ABSENT)[..., None, None], filling, source.pixels).astype(np.uint8)
+        given = Images(source.bands, pixels, source.error, state)
+        made.append(restage(given, codes, target, shown, Restaging(copies=1), np.random.default_rng(0))[0])
+    assert np.array_equal(*(each.pixels for each in made))
+
+
 def test_targets_without_whole_images_are_refused(tmp_path):
     shown = get_survey(str(camera(tmp_path))).image
     source, codes = images(20, 3, noise=0.0)
