@@ -18,7 +18,7 @@ from sbi_da.surveys import get_survey
 
 CLASSES = ("spheroid", "disc")
 SHARES = (0.6, 0.8)
-THICKNESS = "[0.6, 0.2]"
+THICKNESS = (0.6, 0.2)
 
 
 def simulated(path: Path) -> Records:
@@ -52,7 +52,7 @@ def real(path: Path) -> tuple[Records, Records]:
 def make(folder: Path) -> Problem:
     """Source and target."""
     adapt, test = real(folder / "gz1_sdss_dev.npz")
-    match = (f"alignment.classes.restage.thickness={THICKNESS}",)
+    match = (f"alignment.classes.restage.thickness={list(THICKNESS)}",)
     return Problem(simulated(folder / "eagle_skirt.npz"), adapt, test, CLASSES, "sdss_images", "eagle", match)
 
 
