@@ -1,4 +1,4 @@
-"""Simulated EAGLE galaxies as published, as SDSS would have shown them, and galaxies that it did: ``python -m benchmarks.restaged_picture DATA``."""
+"""EAGLE galaxies as published, as SDSS would have shown them, and galaxies that it did: ``python -m benchmarks.restaged_picture DATA``."""
 
 import sys
 from pathlib import Path
