@@ -15,22 +15,27 @@ import yaml
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from sbi_da.any_prior import AnyPrior
 from sbi_da.class_prior import ClassPrior
 from sbi_da.config import Config
 from sbi_da.distributions import Categorical
 from sbi_da.errors import ArtefactError, ConfigError, SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.inference_prior import inference_prior
+from sbi_da.label_prior import LabelPrior
 from sbi_da.layout import Layout
 from sbi_da.posterior_loss import finish
 from sbi_da.posteriors.categorical import CategoricalHead
 from sbi_da.posteriors.class_losses import initial_logit_scale
-from sbi_da.prior import Prior
+from sbi_da.posteriors.label_head import LabelHead
+from sbi_da.posteriors.vote_head import VoteHead
 from sbi_da.records import ABSENT, EmpiricalMissing, MixedMissing, Records, read_table, split_by_group
 from sbi_da.simulators import Parameter, Simulator, get_simulator
 from sbi_da.sources import RecordsSource, SimulatorSource, Source
 from sbi_da.surveys import Survey, get_survey
+from sbi_da.target_prior import sealed_hint, target_prior
 from sbi_da.training import StreamModule, TrainingModule
+from sbi_da.vote_prior import VotePrior
 
 __all__ = ["build", "resolve", "sources", "train", "untrained"]
 
@@ -95,10 +100,18 @@ def untrained(config: Config) -> Estimator:
         estimator = Estimator(surveys, prior, parameters, config.network, config.derived, config.simulator, metadata)
     if isinstance(estimator.head, CategoricalHead) and estimator.head.scale is not None:
         estimator.head.start_scale(torch.from_numpy(initial_logit_scale(estimator.class_counts)))
+    if isinstance(estimator.head, VoteHead) and isinstance(prior, VotePrior):
+        estimator.head.start(torch.tensor(prior.concentrations))
+    if isinstance(estimator.head, LabelHead) and isinstance(prior, LabelPrior):
+        estimator.head.start(torch.tensor(list(prior.rates.values())))
     return estimator
 
 
-def _described(name: str, simulator: Simulator | None, prior: Prior | ClassPrior) -> Parameter:
+def _described(name: str, simulator: Simulator | None, prior: AnyPrior) -> Parameter:
+    if isinstance(prior, VotePrior):
+        return Parameter(name, "", "fractions of votes", prior.bounds(name), classes=tuple(prior.questions[name]))
+    if isinstance(prior, LabelPrior):
+        return Parameter(name, "", "label: 1 holds, 0 does not", prior.bounds(name))
     if simulator is not None:
         known = simulator.parameter(name)
         return replace(known, classes=prior.classes) if isinstance(prior, ClassPrior) else known
@@ -107,8 +120,10 @@ def _described(name: str, simulator: Simulator | None, prior: Prior | ClassPrior
     return Parameter(name, "", "class", prior.bounds(name), classes=prior.classes)
 
 
-def _prior(config: Config, simulator: Simulator | None) -> Prior | ClassPrior:
-    """Of continuous parameters that of the simulator; of a class the fractions of the training objects."""
+def _prior(config: Config, simulator: Simulator | None) -> AnyPrior:
+    """Of continuous parameters that of the simulator; of a class, votes or labels what the training objects show."""
+    if config.network.classifier.target != "class":
+        return target_prior(config)
     laws = simulator.prior.laws if simulator else {}
     discrete = [name for name in config.parameters if simulator is None or isinstance(laws.get(name), Categorical)]
     if discrete and len(config.parameters) > 1:
@@ -122,9 +137,10 @@ def _prior(config: Config, simulator: Simulator | None) -> Prior | ClassPrior:
         classes = records.attrs.get(f"classes_{name}", named)
         if classes is None or name not in records.parameters:
             known = [key.removeprefix("classes_") for key in records.attrs if key.startswith("classes_")]
+            hint = sealed_hint(classes is not None and name in records.opened().parameters)
             raise ConfigError(
                 f"config: parameters: {config.training.records} holds no class {name!r} (known: {', '.join(known) or 'none'}), and what "
-                "is no class needs a simulator"
+                f"is no class needs a simulator{hint}"
             )
         return ClassPrior.of_labels(name, tuple(classes), records.parameters[name])
     if simulator is None:
