@@ -164,7 +164,7 @@ def _train(arguments: argparse.Namespace) -> None:
     from sbi_da.config import load_config
     from sbi_da.runs import train
 
-    estimator = train(load_config(arguments.config, arguments.overrides), arguments.out, not arguments.quiet)
+    estimator = train(load_config(arguments.config, arguments.overrides), arguments.out, not arguments.quiet, print)
     training = estimator.metadata.get("training", {})
     print(
         f"estimator of {', '.join(estimator.parameter_names)} from {', '.join(estimator.surveys)}: {arguments.out}\n"

@@ -20,6 +20,7 @@ from sbi_da.network import NetworkConfig
 from sbi_da.optimiser import OptimiserKind
 from sbi_da.proposal import Proposal
 from sbi_da.records import AnyMissing, NothingMissing
+from sbi_da.transfer import Transfer
 
 __all__ = ["Config", "TrainingConfig", "config_from", "config_root", "list_configs", "load_config", "override", "read_mapping"]
 
@@ -43,6 +44,8 @@ class TrainingConfig(_Strict):
         gradient_clip: largest gradient norm.
         patience: epochs without a better held-out NLL before stopping.
         validation: held-out simulated objects.
+        start: a trained artefact, or the run that holds one, whose weights to start from where they fit.
+        transfer: which of them.
         records: train on these saved records instead of simulating (their noise is then fixed).
         augmentation: how images are transformed at random.
         threads: torch threads; None leaves torch's own choice.
@@ -59,6 +62,8 @@ class TrainingConfig(_Strict):
     gradient_clip: float = Field(5.0, gt=0)
     patience: int = Field(8, ge=1)
     validation: int = Field(5000, ge=2)
+    start: str | None = None
+    transfer: Transfer = Transfer()
     records: str | None = None
     augmentation: Augmentation | None = None
     threads: int | None = Field(None, ge=1)
