@@ -1,6 +1,9 @@
 """Votes on several questions and labels of which an object may have many, from laws with known answers to the commands."""
 
 import json
+import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -493,3 +496,30 @@ def test_the_plain_table_reader_packs_votes_on_one_question(tmp_path):
     assert main(["pack", str(tmp_path / "one.yaml"), "--out", str(tmp_path / "one.zarr")]) == 0
     prior = untrained(target_config(tmp_path, "votes", ["bar"], records=str(tmp_path / "one.zarr"))).prior
     assert prior.questions == {"bar": ("no", "yes")}
+
+
+def test_the_documented_example_works_as_typed(tmp_path, monkeypatch):
+    """What docs/galaxies.md tells to type, on a table of a few galaxies and a training of two steps."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    text = (Path(__file__).resolve().parents[1] / "docs" / "galaxies.md").read_text()
+    text = text[text.index("## Votes and labels") :]
+    (tmp_path / "zoo-pack.yaml").write_text(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])
+    commands = [shlex.split(line) for line in re.search(r"```\n(sbi-da pack.*?)```", text, re.DOTALL)[1].splitlines()]
+    rng, n = np.random.default_rng(0), 40
+    (tmp_path / "pictures").mkdir()
+    size = get_survey("decals_images").image.size
+    for i in range(n):
+        Image.fromarray(rng.integers(0, 255, (size, size, 3)).astype(np.uint8)).save(tmp_path / "pictures" / f"J{i}.jpg")
+    f = rng.random(n)
+    columns = {"iauname": [f"J{i}" for i in range(n)], "f_no_bar": 1 - f, "f_bar": f, "n_bar": rng.integers(0, 20, n)}
+    columns |= {f"n_{a}": rng.integers(0, 20, n) for a in ("smooth", "featured", "artifact")}
+    columns |= {name: rng.integers(0, 2, n) for name in ("has_ring", "is_merger")}
+    pq.write_table(pa.table(columns), tmp_path / "gz.parquet")
+    monkeypatch.chdir(tmp_path)
+    tiny = ["training.epochs=1", "training.steps_per_epoch=2", "training.batch=8", "training.validation=8", "--quiet"]
+    for command in commands:
+        assert main(command[1:] + (tiny if command[1] == "train" else [])) == 0, command
+    assert Estimator.load("runs/votes").prior.questions["bar"] == ("no", "yes") and Estimator.load("runs/labels").target == "labels"
