@@ -134,7 +134,8 @@ class Estimator(nn.Module):
     @property
     def target(self) -> Literal["density"] | Target:
         """What is inferred: the density of continuous parameters, a class, votes on questions, or labels."""
-        return "density" if isinstance(self.prior, Prior) else self.network.classifier.target
+        kinds: dict[type, Literal["density"] | Target] = {Prior: "density", VotePrior: "votes", LabelPrior: "labels"}
+        return kinds.get(type(self.prior), "class")
 
     @property
     def classes(self) -> tuple[str, ...]:
