@@ -34,7 +34,7 @@ __all__ = ["METHODS", "Problem", "main"]
 
 METHODS = {
     "none": None, "galaxy_da": "galaxy_da", "galaxy_da_as_executed": "galaxy_da_as_executed", "deepastrouda": "deepastrouda",
-    "deepmerge2": "deepmerge2", "default": "default", "default_mixture": "default", "oracle": None,
+    "deepmerge2": "deepmerge2", "default": "default", "oracle": None,
 }
 REPRODUCED = ("galaxy_da", "galaxy_da_as_executed", "deepastrouda", "deepmerge2")
 BACKBONE = "{kind: compact, options: {widths: [16, 32, 64], blocks: [1, 1, 1]}, domain_norm: %s, measured: %s}"
@@ -51,7 +51,8 @@ class Problem:
         adapt: target objects without labels.
         test: target objects to score.
         classes: names; others among the target's labels are unknown.
-        match: overrides of the default method where simulations are to be matched to the target.
+        default: the config that is the default method here.
+        match: what it needs to know of these simulations.
     """
 
     source: Records
@@ -59,6 +60,7 @@ class Problem:
     test: Records
     classes: tuple[str, ...]
     survey: str
+    default: str = "default"
     match: tuple[str, ...] = ()
 
 
@@ -81,10 +83,10 @@ def trained(problem: Problem, method: str, seed: int, folder: Path, epochs: tupl
     if method == "oracle":
         epochs = (2 * sum(epochs), 1)  # what the others spend, and more
     whole = load_config(f"galaxies/{name}", overrides(problem, records, seed, method == "deepastrouda", epochs))
-    if name == "default" and METHODS[method]:
-        kind = "mixture" if method == "default_mixture" else "logistic"
-        mine = [*problem.match, f"alignment.classes.refine.kind={kind}"]
-        whole = load_config(f"galaxies/{name}", [*overrides(problem, records, seed, False, epochs, True), *mine])
+    if method == "default":
+        own = load_config(f"galaxies/{problem.default}").alignment
+        mine = [f"alignment.learning_rate={own.learning_rate}", *problem.match]
+        whole = load_config(f"galaxies/{problem.default}", [*overrides(problem, records, seed, False, epochs, True), *mine])
     stage = "base" if method == "none" else method
     base = train(whole, folder / f"{stage}_{seed}", progress=False)
     if METHODS[method] is None:

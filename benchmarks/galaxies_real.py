@@ -6,14 +6,12 @@ stay together. Real ones are Galaxy Zoo 1's: elliptical; spiral or edge-on. Of t
 for every seed.
 """
 
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.galaxies import Problem, main
-from sbi_da.config import load_config
 from sbi_da.records import Images, Records
 from sbi_da.records.image_sets import read_stack
 from sbi_da.surveys import get_survey
@@ -54,12 +52,8 @@ def real(path: Path) -> tuple[Records, Records]:
 def make(folder: Path) -> Problem:
     """Source and target."""
     adapt, test = real(folder / "gz1_sdss_dev.npz")
-    restaged = f"alignment.classes.restage={{copies: 4, tilt: true, thickness: {THICKNESS}, colour: 0.5}}"
-    eagle = load_config("galaxies/eagle").alignment
-    assert eagle.augmentation is not None
-    augmented = f"alignment.augmentation={json.dumps(eagle.augmentation.model_dump(mode='json'))}"
-    match = (restaged, augmented, f"alignment.learning_rate={eagle.learning_rate}")
-    return Problem(simulated(folder / "eagle_skirt.npz"), adapt, test, CLASSES, "sdss_images", match)
+    match = (f"alignment.classes.restage.thickness={THICKNESS}",)
+    return Problem(simulated(folder / "eagle_skirt.npz"), adapt, test, CLASSES, "sdss_images", "eagle", match)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from sbi_da.weighting import Weighting
 
 __all__ = ["AlignmentConfig", "MixtureSpec", "PairSpec", "TermSpec", "Weighting"]
 
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 

@@ -1,10 +1,8 @@
-r"""Transformed copies of images, and simulated images made to look as a survey would have taken them.
+r"""Transformed copies of images.
 
 What leaves the class of a galaxy as it is: a turn, a mirror image, a shift, another distance, worse seeing, a shallower
 exposure. All are drawn for each object and applied to the whole batch at once. A Gaussian of standard deviation
-:math:`\sigma` pixels multiplies the Fourier transform at frequency :math:`f` by :math:`e^{-2\pi^2\sigma^2 f^2}`; a
-Moffat profile :math:`(1 + r^2/\alpha^2)^{-\beta}` has the full width :math:`2\alpha\sqrt{2^{1/\beta} - 1}` at half maximum
-(Moffat 1969, A&A 3, 455).
+:math:`\sigma` pixels multiplies the Fourier transform at frequency :math:`f` by :math:`e^{-2\pi^2\sigma^2 f^2}`.
 
 Everything random comes from one :class:`torch.Generator`: the same state and images give the same result.
 """
@@ -20,12 +18,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from sbi_da.errors import SbiDaError
-from sbi_da.surveys.display import compose, decompose
-from sbi_da.surveys.imaging import Display, Imaging
 
-__all__ = ["Augmentation", "augment", "match_survey"]
+__all__ = ["Augmentation", "augment"]
 
-SIGMA_OF_FWHM = 1 / math.sqrt(8 * math.log(2))
+REACH = 4.71
+"""Standard deviations of a Gaussian that are added at an edge: two full widths at half maximum."""
 Range = tuple[float, float]
 
 
@@ -41,6 +38,8 @@ class Augmentation(BaseModel):
         noise: range of the standard deviation of noise added to each pixel, in the pixels' unit.
         brightness: standard deviation of the logarithm of a factor on all bands.
         colour: standard deviation of the logarithm of a factor on each band.
+        grey: share of the objects that show the mean over bands in all of them.
+        hide: share of the objects in which a square of a fifth of the side, anywhere, is blank.
         crop: pixels on a side of the central part that is kept; all if None.
     """
 
@@ -54,6 +53,8 @@ class Augmentation(BaseModel):
     noise: Range = (0.0, 0.0)
     brightness: float = Field(0.0, ge=0)
     colour: float = Field(0.0, ge=0)
+    grey: float = Field(0.0, ge=0, le=1)
+    hide: float = Field(0.0, ge=0, le=1)
     crop: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
@@ -103,14 +104,19 @@ def augment(images: Tensor, how: Augmentation, generator: torch.Generator, prese
     if how.interpolates:
         images = _resample(images, how, generator)
     if how.psf[1] > 0:
-        sigma = _uniform(n, how.psf, generator, images)
-        images = _convolve(images, sigma[:, None] / SIGMA_OF_FWHM, "gaussian", 0.0)
+        images = _blurred(images, _uniform(n, how.psf, generator, images))
     if how.brightness > 0 or how.colour > 0:
         log = how.brightness * _normal((n, 1), generator, images) + how.colour * _normal((n, bands), generator, images)
         images = images * log.exp()[..., None, None]
+    if how.grey > 0:
+        chosen = _uniform(n, (0.0, 1.0), generator, images) < how.grey
+        images = torch.where(chosen[:, None, None, None], _grey(images, present), images)
     if how.noise[1] > 0:
         sigma = _uniform(n, how.noise, generator, images)
         images = images + sigma[:, None, None, None] * _normal(images.shape, generator, images)
+    if how.hide > 0:
+        chosen = _uniform(n, (0.0, 1.0), generator, images) < how.hide
+        images = torch.where((chosen[:, None, None] & _square(images, generator))[:, None], 0.0, images)
     if present is not None:
         images = torch.where(present[..., None, None], images, given)
     if how.crop is not None:
@@ -119,50 +125,24 @@ def augment(images: Tensor, how: Augmentation, generator: torch.Generator, prese
     return images
 
 
-def match_survey(
-    images: Tensor, fwhm: float | None, survey: Imaging, generator: torch.Generator, display: Display | None = None
-) -> Tensor:
-    """Noise-free images as the survey would have taken them: through its point-spread function and with its noise.
+def _grey(images: Tensor, present: Tensor | None) -> Tensor:
+    """The mean over the bands that are there, in every band."""
+    if present is None:
+        return images.mean(1, keepdim=True).expand_as(images)
+    there = present.to(images.dtype)[..., None, None]
+    return ((images * there).sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp_min(1)).expand_as(images)
 
-    Colour composites are turned into fluxes, and these into the survey's composites. Widths combine in quadrature, which
-    is exact for Gaussians and, for Moffat profiles, from images without a point-spread function.
 
-    Args:
-        images: shape ``(object, band, y, x)`` on the survey's pixels: fluxes in its units, or, where the survey has a
-            display, colours from 0 to 1.
-        fwhm: full width at half maximum of the images' own point-spread function, arcsec; None: they have none.
-        survey: whose pixels, seeing, noise and display.
-        generator: of all that is drawn.
-        display: of the composites given; the survey's own if None.
-
-    Raises:
-        SbiDaError: other bands than the survey's, or images less sharp than the survey's.
-    """
-    n, bands = images.shape[:2]
-    if bands != len(survey.bands):
-        raise SbiDaError(f"images of {bands} bands cannot be matched to a survey of {len(survey.bands)}")
-    own = fwhm or 0.0
-    blunt = [band for band in survey.bands if band.psf_fwhm < own]
-    if blunt:
-        raise SbiDaError(
-            f"band {blunt[0].name!r}: images of {own:g} arcsec seeing cannot be matched to {blunt[0].psf_fwhm:g} arcsec: "
-            "give sharper images"
-        )
-    flux = images if survey.display is None else decompose(images, display or survey.display)
-
-    def column(name: str) -> Tensor:
-        return torch.tensor([getattr(band, name) for band in survey.bands], dtype=flux.dtype, device=flux.device)
-
-    # one draw an object: in one exposure, or one field, all bands are better or worse together
-    seeing = column("psf_fwhm") * 10 ** (column("psf_scatter") * _normal((n, 1), generator, flux))
-    added = (seeing**2 - own**2).clamp_min(0).sqrt() / survey.pixel_scale
-    if bool((added > 0).any()):
-        flux = _convolve(flux, added, survey.psf, survey.beta)
-    sigma = column("noise") * 10 ** (column("noise_scatter") * _normal((n, 1), generator, flux))
-    per_electron = torch.tensor([1 / b.gain if b.gain else 0.0 for b in survey.bands], dtype=flux.dtype, device=flux.device)
-    variance = sigma[..., None, None] ** 2 + flux.clamp_min(0) * per_electron[:, None, None]
-    flux = flux + variance.sqrt() * _normal(flux.shape, generator, flux)
-    return flux if survey.display is None else compose(flux, survey.display)
+def _square(images: Tensor, generator: torch.Generator) -> Tensor:
+    """A square somewhere in each image, boolean of shape ``(object, y, x)``."""
+    n, _, height, width = images.shape
+    side = max(1, min(height, width) // 5)
+    inside = []
+    for length in (height, width):
+        start = (_uniform(n, (0.0, 1.0), generator, images) * (length - side + 1)).floor()[:, None]
+        line = torch.arange(length, device=images.device)[None]
+        inside.append((line >= start) & (line < start + side))
+    return inside[0][:, :, None] & inside[1][:, None, :]
 
 
 def _by_group(images: Tensor, group: Tensor, transform: Callable[[Tensor, int], Tensor]) -> Tensor:
@@ -185,24 +165,15 @@ def _resample(images: Tensor, how: Augmentation, generator: torch.Generator) -> 
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def _convolve(images: Tensor, fwhm: Tensor, psf: str, beta: float) -> Tensor:
-    """Images through a point-spread function of ``fwhm`` pixels, shape ``(object, band)`` or ``(object, 1)``."""
+def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
+    """Images convolved with Gaussians of ``sigma`` pixels, one per object; what lies beyond an edge is a reflection."""
     height, width = images.shape[-2:]
-    y, x = (_margin(side, 2 * float(fwhm.max())) for side in (height, width))
+    y, x = (_margin(side, REACH * float(sigma.max())) for side in (height, width))
     padded = functional.pad(images, (x, x, y, y), mode="reflect")
     size = [height + 2 * y, width + 2 * x]
-    axes = [torch.fft.fftfreq(m, dtype=images.dtype, device=images.device) for m in size]
-    square = axes[0][:, None] ** 2 + axes[1] ** 2
-    wide = fwhm[..., None, None]
-    if psf == "gaussian":
-        half = square[:, : size[1] // 2 + 1]
-        transfer = torch.exp(-2 * (math.pi * SIGMA_OF_FWHM * wide) ** 2 * half)
-    else:
-        pixels = [axis * m for axis, m in zip(axes, size, strict=True)]
-        square = pixels[0][:, None] ** 2 + pixels[1] ** 2
-        alpha = wide.clamp_min(1e-4) / (2 * math.sqrt(2 ** (1 / beta) - 1))
-        profile = (1 + square / alpha**2) ** -beta
-        transfer = torch.fft.rfft2(profile / profile.sum((-2, -1), keepdim=True))
+    rows, columns = torch.fft.fftfreq(size[0], dtype=images.dtype), torch.fft.rfftfreq(size[1], dtype=images.dtype)
+    square = (rows[:, None] ** 2 + columns**2).to(images.device)
+    transfer = torch.exp(-2 * (math.pi * sigma[:, None, None, None]) ** 2 * square)
     result = torch.fft.irfft2(torch.fft.rfft2(padded) * transfer, s=size)
     return result[..., y : y + height, x : x + width]
 

@@ -21,11 +21,11 @@ from sbi_da.alignment.schedule import Fixed, LearnedWeights, Ramp, Schedule, Sch
 from sbi_da.alignment_config import AlignmentConfig, TermSpec
 from sbi_da.class_alignment_config import ClassTermSpec
 from sbi_da.config import TrainingConfig
+from sbi_da.epoch_keeping import categorical
 from sbi_da.estimator import Estimator
 from sbi_da.layout import Observations
 from sbi_da.measured import Batch, measurements, pictures, stacked
 from sbi_da.posterior_loss import ClassLoss
-from sbi_da.posteriors.categorical import CategoricalHead
 from sbi_da.sources import Source
 from sbi_da.training import StreamModule, TrainingModule, moved
 
@@ -112,7 +112,9 @@ class ClassAlignmentModule(TrainingModule):
             schedules["lesson"] = Fixed(lesson)
         learned = LearnedWeights("posterior", list(schedules)) if alignment.learned else None
         self.scheduler = Scheduler({"posterior": Fixed(self.classes.supervised), **schedules}, learned)
-        self.teacher = copy.deepcopy(estimator).requires_grad_(False).eval() if self.classes.teacher else None
+        kept = self.classes.teacher or self.classes.averaged
+        self.average = copy.deepcopy(estimator).requires_grad_(False).eval() if kept else None
+        self.teacher = self.average if self.classes.teacher else None
         self.real = real.take(np.sort(np.random.default_rng(0).permutation(len(real))[:COUNTED]))
         self.fractions = estimator.assumed_fractions(corrected=True)
         self._epoch_loss: list[Tensor] = []
@@ -137,6 +139,10 @@ class ClassAlignmentModule(TrainingModule):
 
     def on_train_epoch_start(self) -> None:  # noqa: D102
         self._epoch_loss = []
+        if self.alignment.train == "adapter":
+            self.estimator.eval()  # running statistics are part of what stays
+            if self.estimator.adapter is not None:
+                self.estimator.adapter.train()
         if self.classes.reweight:
             self.fractions = self._estimated()
 
@@ -147,12 +153,12 @@ class ClassAlignmentModule(TrainingModule):
                 term.epoch_ended(loss)
 
     def on_train_batch_end(self, *_: object) -> None:
-        """Move the teacher."""
-        if self.teacher is None:
+        """Move the average."""
+        if self.average is None:
             return
         rate = min(self.classes.momentum, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
-            for old, new in zip(self.teacher.state_dict().values(), self.estimator.state_dict().values(), strict=True):
+            for old, new in zip(self.average.state_dict().values(), self.estimator.state_dict().values(), strict=True):
                 if old.is_floating_point():
                     old.lerp_(new, 1 - rate)
                 else:
@@ -162,7 +168,7 @@ class ClassAlignmentModule(TrainingModule):
         """Class fractions of the real objects as the network sees them now, drawn towards those of the simulations."""
         context = self.estimator.encode(self.real, real=True)
         with torch.no_grad():
-            p = _head(self.estimator).probabilities(context).double().numpy()
+            p = categorical(self.estimator).probabilities(context).double().numpy()
         found = label_shift_em(p, self.estimator.assumed_fractions(corrected=False), replicates=2).fractions
         return (1 - SHRINK) * found + SHRINK * self.estimator.assumed_fractions(corrected=True)
 
@@ -201,7 +207,7 @@ class ClassAlignmentModule(TrainingModule):
         return total
 
     def _classified(self, features: Features, codes: Tensor | None) -> Classified:
-        return Classified(features.context, _head(self.estimator).logits(features.context), codes)
+        return Classified(features.context, categorical(self.estimator).logits(features.context), codes)
 
     def _weights(self, codes: Tensor) -> Tensor | None:
         """Of the simulated objects, so that their classes have the fractions of the real ones."""
@@ -223,15 +229,9 @@ class ClassAlignmentModule(TrainingModule):
         with torch.no_grad():
             everyone = torch.full((len(real["state"]),), True)
             context = teacher.context(real["value"], real["error"], real["state"], everyone, pictures(real))
-            p = _head(teacher).logits(context).softmax(-1)
+            p = categorical(teacher).logits(context).softmax(-1)
             sure, target = p.max(-1)
             kept = (sure >= self.classes.threshold).float()
         surprise = nn.functional.cross_entropy(again.logits, target, reduction="none")
         self.log("taught", kept.mean())
         return (kept * surprise).mean()
-
-
-def _head(estimator: Estimator) -> CategoricalHead:
-    head = estimator.head
-    assert isinstance(head, CategoricalHead)
-    return head

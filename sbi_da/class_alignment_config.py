@@ -5,7 +5,6 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from sbi_da.alignment.class_refinement import Kind
 from sbi_da.alignment.class_registry import CLASS_TERMS
 from sbi_da.alignment.class_term import ClassTerm
 from sbi_da.errors import UnknownNameError
@@ -46,25 +45,26 @@ class ClassTermSpec(BaseModel):
 
 
 class Refinement(BaseModel):
-    """Classes of real objects by a mixture in physical features, taught to the network.
+    """Classes of real objects by a regression on what is measured of them, and a network that learns it: see :mod:`sbi_da.class_refining`.
 
     Attributes:
-        rounds: of refining and teaching.
-        epochs: of each round.
+        rounds: of co-training with networks that start anew and see images alone, before the one that sees everything; 0: the network goes
+            on from where it stands. Rounds mend a network that is far off, and let class fractions drift towards equal ones.
+        epochs: of each.
         weight: of the real objects' loss, that of the simulations being ``supervised``.
         supervised: weight of the simulations in these rounds.
-        kind: how they are classified, see :mod:`sbi_da.alignment.class_refinement`.
         share: of the real objects that are taken as sure at first.
+        even: how alike the classes are in number at first: 1 equal, 0 as the network counts them.
         summaries: which measurements serve, by name; colours always do.
     """
 
     model_config = ConfigDict(extra="forbid")
-    rounds: int = Field(1, ge=1)
+    rounds: int = Field(0, ge=0)
     epochs: int = Field(8, ge=1)
     weight: float = Field(1.0, gt=0)
     supervised: float = Field(0.3, ge=0)
-    kind: Kind = "logistic"
     share: float = Field(0.45, gt=0, lt=1)
+    even: float = Field(0.5, ge=0, le=1)
     summaries: tuple[str, ...] = ("log_radius", "axis_ratio", "concentration", "asymmetry", "surface_brightness")
 
 
@@ -79,9 +79,10 @@ class ClassAlignment(BaseModel):
         supervised: weight of the loss on labelled simulations.
         teacher: weight of the loss on real objects whose class an average of the weights so far is sure of; 0: there is no teacher.
         threshold: how sure the teacher must be.
-        momentum: of the teacher's average.
+        averaged: what is kept in the end is a running average of the weights, as it is with a teacher.
+        momentum: of the average.
         restage: simulated images are first made to look like the target's.
-        refine: afterwards real objects are classified by a mixture in physical features, which the network then learns.
+        refine: afterwards real objects are classified by what is measured of them too, which the network then learns.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -92,6 +93,7 @@ class ClassAlignment(BaseModel):
     supervised: float = Field(1.0, gt=0)
     teacher: float = Field(0.0, ge=0)
     threshold: float = Field(0.9, gt=0, le=1)
+    averaged: bool = False
     momentum: float = Field(0.995, ge=0, lt=1)
     restage: Restaging | None = None
     refine: Refinement | None = None

@@ -5,36 +5,32 @@ import json
 import time
 import warnings
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback
 
-from sbi_da.alignment.class_refinement import Refined, physical_features, refine
 from sbi_da.alignment.gate import FEWEST, Verdict, judge_by_labels
 from sbi_da.alignment.label_shift import ClassFractions, bbse, label_shift_em
-from sbi_da.alignment.selection import Candidate, select
+from sbi_da.alignment.selection import select
 from sbi_da.alignment_config import AlignmentConfig
 from sbi_da.atomic import whole_folder
 from sbi_da.class_aligning import ClassAlignmentModule, TwoStreams
-from sbi_da.class_alignment_config import Refinement
+from sbi_da.class_refining import refined
 from sbi_da.config import Config, TrainingConfig
-from sbi_da.encoders.morphometry import NAMES
-from sbi_da.errors import SbiDaError, UnknownNameError
+from sbi_da.epoch_keeping import EpochKeeper, categorical, label_free
+from sbi_da.errors import SbiDaError
 from sbi_da.estimator import FITTED, Estimator
 from sbi_da.fitting import fit
 from sbi_da.layout import Observations
-from sbi_da.measured import measurements, pictures
 from sbi_da.posterior_loss import finish
-from sbi_da.posteriors.categorical import CategoricalHead
-from sbi_da.records import ABSENT, Records
+from sbi_da.records import Records
 from sbi_da.restaging import Restaging, restage
 from sbi_da.runs import sources
 from sbi_da.sources import Examples, RecordsSource, SimulatorSource, Source, StoredSource
 
-__all__ = ["AlignedClasses", "align_classes"]
+__all__ = ["AlignedClasses", "align_classes", "anew"]
 
 OUTPUTS = ("estimator", "alignment.json", "logs")
 """What a run writes."""
@@ -43,6 +39,7 @@ HELD_OUT = 2000
 HELD_OUT_EPOCH = 2**31 + 4
 RESTAGED = 4000
 """Simulated objects that are restaged where a simulator sets no number."""
+Calibration = tuple[torch.Tensor, float, float, torch.Tensor]
 ALARM = 0.05
 """Fall of the balanced accuracy on held-out simulations that alarms."""
 
@@ -151,7 +148,10 @@ def _adapted(
     candidate = copy.deepcopy(base)
     candidate.adapt(config.adapter)
     candidate.population = None
-    head = _head(candidate)
+    head = categorical(candidate)
+    calibration = None if config.train == "all" else (
+        head.log_prior_correction.clone(), float(head.gamma), float(head.temperature), head.bias.clone(),
+    )
     head.correct(torch.zeros_like(head.log_prior_correction), 0.0, 1.0, torch.zeros_like(head.bias))
     settings = experiment.training
     training = TrainingConfig(
@@ -166,32 +166,51 @@ def _adapted(
     if plan.restage is not None:
         source, held = _restaged(base, plan.restage, source, settings.simulations or RESTAGED, real, held, seed)
         validation = StoredSource(held, seed)
-        candidate = _anew(candidate, seed)  # what was learned of images that looked otherwise is no good start
-        candidate.fit(source.examples(FITTED, 0).observed)
-    epoch = _trained(candidate, training, config, streams := (source, validation, real), held, seed, folder, progress)
-    refined = None
-    for round_ in range(plan.refine.rounds if plan.refine else 0):
-        assert plan.refine is not None
-        refined = _refined(candidate, real, plan.refine)
-        shorter = training.model_copy(update={"epochs": plan.refine.epochs})
-        lighter = config.model_copy(update={"classes": plan.model_copy(update={
-            "supervised": plan.refine.supervised, "select": "last", "terms": [], "teacher": 0.0,
-        }), "terms": []})
-        _trained(candidate, shorter, lighter, streams, held, seed + 1 + round_, None, progress, (plan.refine.weight, refined.lessons))
+    if plan.restage is not None:
+        candidate = anew(candidate, source, seed)  # what was learned of images that looked otherwise is no good start
+    candidate.withhold_measured(plan.refine is not None and plan.refine.rounds > 0)
+    streams = (source, validation, real)
+    epoch = _trained(candidate, training, config, streams, held, seed, folder, progress)
+    if plan.refine is None:
+        return _finished(candidate, source, validation, settings.validation, calibration), held, epoch, None
+    shorter = training.model_copy(update={"epochs": plan.refine.epochs})
+    lighter = config.model_copy(update={"classes": plan.model_copy(update={
+        "supervised": plan.refine.supervised, "select": "last", "terms": [], "teacher": 0.0,
+    }), "terms": []})
+    for round_ in range(plan.refine.rounds + 1):
+        last = round_ == plan.refine.rounds
+        found = refined(candidate, real, plan.refine)
+        if plan.refine.rounds:
+            candidate = anew(candidate, source, seed + 1 + round_)
+        candidate.withhold_measured(not last)
+        _trained(candidate, shorter, lighter, streams, held, seed + 1 + round_, None, progress, (plan.refine.weight, found.lessons))
+    return _finished(candidate, source, validation, settings.validation, calibration), held, epoch, found.fractions
+
+
+def _finished(
+    candidate: Estimator, source: Source, validation: Source, count: int, calibration: Calibration | None
+) -> Estimator:
+    """A trained candidate, calibrated; or with the calibration it had, where simulated objects are to be answered as before."""
     if not all(torch.isfinite(p).all() for p in candidate.parameters()):
         raise SbiDaError("the training of the alignment diverged: lower alignment.learning_rate")
-    finish(candidate.eval(), source, validation, settings.validation)
-    return candidate, held, epoch, None if refined is None else refined.fractions
+    if calibration is not None:
+        categorical(candidate).correct(*calibration)
+        return candidate.eval()
+    finish(candidate.eval(), source, validation, count)
+    return candidate
 
 
-def _anew(estimator: Estimator, seed: int) -> Estimator:
-    """An untrained estimator like another."""
+def anew(estimator: Estimator, source: Source, seed: int) -> Estimator:
+    """An untrained estimator like another, with its pretrained or frozen image encoders, centred and scaled by a source."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = Estimator(
             estimator.layout.surveys, estimator.prior, estimator.parameters_info, estimator.network, estimator.derived, estimator.simulator,
             estimator.metadata, estimator.adapter.parts if estimator.adapter else (),
         )
+    if fresh.images is not None and estimator.images is not None:
+        fresh.images.take_pretrained(estimator.images)
+    fresh.fit(source.examples(FITTED, 0).observed)
     return fresh
 
 
@@ -206,12 +225,12 @@ def _trained(
         torch.manual_seed(seed)
         module = ClassAlignmentModule(candidate.train(), training, config, real, lessons[0] if lessons else 0.0)
         data = TwoStreams(source, validation, training, real, module.views, seed, lessons[1] if lessons else None, module.needs_real)
-        keeper = _Keeper(candidate, held, real) if config.classes.select != "last" else None
+        keeper = EpochKeeper(candidate, held, real) if config.classes.select != "last" else None
         fit(module, data, training, folder, progress, [] if keeper is None else [keeper])
     for parameter in trainable:
         parameter.requires_grad_(True)
-    if module.teacher is not None:
-        candidate.load_state_dict(module.teacher.state_dict())
+    if module.average is not None:
+        candidate.load_state_dict(module.average.state_dict())
     if keeper is None:
         return training.epochs - 1
     epoch = keeper.best(config.classes.select)
@@ -244,55 +263,6 @@ def _restaged(
     return StoredSource(staged(everything, how.copies), seed), staged(held, 1)
 
 
-def _refined(candidate: Estimator, real: Observations, how: Refinement) -> Refined:
-    """Classes of the real objects by what is measured of them."""
-    tokens = candidate.images
-    if tokens is None:
-        raise SbiDaError("refinement needs images to measure")
-    name = max(real.images, key=lambda key: int((real.images[key].state != ABSENT).sum()))
-    found = []
-    for start in range(0, len(real), 256):
-        part = pictures(measurements(real, slice(start, start + 256)))[name]
-        found.append(tokens.summaries(name, *part).numpy())
-    summaries = np.concatenate(found)
-    for key in how.summaries:
-        if key not in NAMES:
-            raise UnknownNameError("summary", key, list(NAMES))
-    chosen = (*(NAMES.index(key) for key in how.summaries), *range(len(NAMES), summaries.shape[1]))
-    head = _head(candidate)
-    with torch.no_grad():
-        log_p = head.logits(candidate.encode(real, real=True)).log_softmax(-1).double().numpy()
-    return refine(physical_features(summaries, log_p, chosen), np.exp(log_p), how.share, how.kind)
-
-
-@dataclass
-class _Keeper(Callback):
-    """Keeps the weights of every epoch with what can be known of them without labels."""
-
-    estimator: Estimator
-    held: Examples
-    real: Observations
-    states: list[dict[str, torch.Tensor]] = field(default_factory=list)
-    candidates: dict[str, Candidate] = field(default_factory=dict)
-
-    def on_train_epoch_end(self, *_: object) -> None:
-        """Remember."""
-        self.candidates[str(len(self.states))] = _known(self.estimator, self.held, self.real)
-        self.states.append({k: v.detach().clone() for k, v in self.estimator.state_dict().items()})
-
-    def best(self, criterion: str) -> int:
-        """The epoch a label-free criterion prefers."""
-        return int(select(self.candidates, (criterion,)).chosen)
-
-
-def _known(estimator: Estimator, held: Examples, real: Observations) -> Candidate:
-    simulated, target = estimator.encode(held.observed), estimator.encode(real, real=True)
-    head = _head(estimator)
-    with torch.no_grad():
-        losses = -head.log_prob(torch.from_numpy(held.z[:, 0]).long(), simulated).numpy()
-        return Candidate(losses, simulated.numpy(), target.numpy(), head.probabilities(target).double().numpy())
-
-
 def _fractions(estimator: Estimator, held: Examples, real: Observations, how: str) -> ClassFractions:
     """Class fractions of the real objects."""
     own, simulated = (_probabilities(estimator, each, side) for each, side in ((real, True), (held.observed, False)))
@@ -303,7 +273,7 @@ def _fractions(estimator: Estimator, held: Examples, real: Observations, how: st
 
 def _probabilities(estimator: Estimator, observed: Observations, real: bool) -> np.ndarray:
     with torch.no_grad():
-        found = _head(estimator).probabilities(estimator.encode(observed, real=real)).double()
+        found = categorical(estimator).probabilities(estimator.encode(observed, real=real)).double()
     return (found / found.sum(1, keepdim=True)).numpy()
 
 
@@ -311,7 +281,7 @@ def _judged(base: Estimator, candidate: Estimator, held: Examples, real: Observa
     """By labels of other real objects, or by an alarm and a label-free risk."""
     codes = held.z[:, 0].astype(int)
     before, after = (_balanced(_probabilities(e, held.observed, False), codes) for e in (base, candidate))
-    risks = select({"none": _known(base, held, real), "aligned": _known(candidate, held, real)}).scores
+    risks = select({"none": label_free(base, held, real), "aligned": label_free(candidate, held, real)}).scores
     figures = {"balanced_accuracy_simulated": [before, after], "label_free": {k: dict(v) for k, v in risks.items()}}
     if labelled is not None:
         truth = base.prior.to_normal(labelled.opened().parameters)[..., 0]
@@ -330,9 +300,3 @@ def _judged(base: Estimator, candidate: Estimator, held: Examples, real: Observa
 def _balanced(probabilities: np.ndarray, codes: np.ndarray) -> float:
     right = probabilities.argmax(1) == codes
     return float(np.mean([right[codes == k].mean() for k in np.unique(codes)]))
-
-
-def _head(estimator: Estimator) -> CategoricalHead:
-    if not isinstance(estimator.head, CategoricalHead):
-        raise SbiDaError("this estimator infers no class: align it with `align`")
-    return estimator.head

@@ -55,6 +55,11 @@ class ClassPrior:
         return [self.name]
 
     @property
+    def counts(self) -> np.ndarray:
+        """Training objects of each class, shape ``(class,)``; where their number is not bounded, per ten thousand."""
+        return np.array(self.fractions) * (self.objects or 10_000)
+
+    @property
     def columns(self) -> list[str]:
         """What records must hold: the class."""
         return [self.name]

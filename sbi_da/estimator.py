@@ -32,6 +32,7 @@ from sbi_da.network import NetworkConfig, Target
 from sbi_da.normality import Normality
 from sbi_da.posteriors import Posterior, SplineHead
 from sbi_da.posteriors.categorical import CategoricalHead
+from sbi_da.posteriors.class_losses import initial_logit_scale
 from sbi_da.posteriors.class_posterior import ClassPosterior
 from sbi_da.posteriors.label_head import LabelHead
 from sbi_da.posteriors.label_posterior import LabelPosterior
@@ -148,6 +149,11 @@ class Estimator(nn.Module):
         weighed = counts if corrected else counts * self.network.classifier.class_weights(counts)
         return weighed / weighed.sum()
 
+    def withhold_measured(self, withheld: bool) -> None:
+        """Whether what is measured of images is withheld from the network until this is called again."""
+        if self.images is not None:
+            self.images.blind = withheld
+
     def fit(self, observed: Observations) -> None:
         """Take the centres and scales of the encoders from a sample."""
         sample = measurements(observed)
@@ -198,7 +204,7 @@ class Estimator(nn.Module):
         """Training objects of each class, shape ``(class,)``; of a simulator, whose number is not bounded, per ten thousand."""
         if not isinstance(self.prior, ClassPrior):
             raise SbiDaError("this estimator infers no class")
-        return np.array(self.prior.fractions) * (self.prior.objects or 10_000)
+        return self.prior.counts
 
     def features(
         self, value: Tensor, error: Tensor, state: Tensor, real: Tensor | None = None, images: Pictures | None = None
@@ -383,14 +389,21 @@ class Estimator(nn.Module):
 
 
 def _head(prior: AnyPrior, network: NetworkConfig) -> SplineHead | CategoricalHead | VoteHead | LabelHead:
-    """The head that fits a prior."""
+    """The head that fits a prior, where its training starts."""
     how, context = network.classifier, network.context
     if isinstance(prior, ClassPrior):
-        return CategoricalHead(len(prior.classes), context, how.hidden, how.dropout, how.logit_scale)
+        head = CategoricalHead(len(prior.classes), context, how.hidden, how.dropout, how.logit_scale)
+        if how.logit_scale:
+            head.start_scale(torch.from_numpy(initial_logit_scale(prior.counts)))
+        return head
     if isinstance(prior, VotePrior):
-        return VoteHead(prior.sizes, context, how.hidden, how.dropout)
+        votes = VoteHead(prior.sizes, context, how.hidden, how.dropout)
+        votes.start(torch.tensor(prior.concentrations))
+        return votes
     if isinstance(prior, LabelPrior):
-        return LabelHead(len(prior.names), context, how.hidden, how.dropout)
+        labels = LabelHead(len(prior.names), context, how.hidden, how.dropout)
+        labels.start(torch.tensor(list(prior.rates.values())))
+        return labels
     return SplineHead(len(prior.names), context, network.transforms, network.bins, network.hidden)
 
 

@@ -46,7 +46,7 @@ def list_names(package_path: list[str], marker: str, group: str) -> list[str]:
     for name, point in entry_point_folders(group).items():
         try:
             _module_folder(point, marker)
-        except Exception as error:  # noqa: BLE001 - a parent package may raise anything at import
+        except Exception as error:  # a parent package may raise anything at import
             warnings.warn(f"plug-in {name!r} of {group} is broken and skipped: {error}", stacklevel=2)
         else:
             names.add(name)

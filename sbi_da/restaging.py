@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.spatial.distance import cdist
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 from torch.nn import functional
 
+from sbi_da.alignment.mmd import Energy
 from sbi_da.encoders.morphometry import NAMES, measure
 from sbi_da.errors import SbiDaError
 from sbi_da.records import OBSERVED, Images
@@ -88,16 +88,21 @@ def restage(
         raise SbiDaError("restaging needs target objects that have images in all bands, and there are none")
     shown = linear(target.take((target.state == OBSERVED).all(1)), camera)
     reference, texture = torch.cat([measure(part) for part in shown.split(CHUNK)]).numpy(), _Texture.of(shown)
-    flux = _isolated(linear(source, camera))
+    complete = np.flatnonzero((source.state == OBSERVED).all(1))
+    if not len(complete):
+        raise SbiDaError("restaging needs simulated objects that have images in all bands, and there are none")
+    there = torch.from_numpy(source.state == OBSERVED)[..., None, None]
+    flux = _isolated(torch.where(there, linear(source, camera), 0.0))
     own = torch.cat([measure(part) for part in flux.split(CHUNK)]).numpy()
     rows = np.tile(np.arange(len(flux)), how.copies)
     thickness = np.atleast_1d(how.thickness)[codes if np.ndim(how.thickness) else np.zeros(len(codes), int)]
     if how.seeing is None:
-        how = how.model_copy(update={"seeing": _best_seeing(flux, own, thickness, reference, texture, camera, how, rng)})
+        best = _best_seeing(flux[complete], own[complete], thickness[complete], reference, texture, camera, how, rng)
+        how = how.model_copy(update={"seeing": best})
     made = []
     for part in np.array_split(rows, max(1, len(rows) // CHUNK)):
         drawn = reference[rng.integers(len(reference), size=len(part))]
-        made.append(_staged(flux[part], own[part], thickness[part], drawn, reference, own, texture, camera, how, rng))
+        made.append(_staged(flux[part], own[part], thickness[part], drawn, reference, own[complete], texture, camera, how, rng))
     pixels = np.concatenate(made)
     if camera.display is not None:
         pixels = to_bytes(compose(pixels, camera.display))
@@ -142,7 +147,7 @@ def _best_seeing(
     rows = rng.permutation(len(flux))[:TRIED]
     target = reference[rng.permutation(len(reference))[:TRIED]][:, TOLD]
     middle, scale = np.median(target, 0), target.std(0).clip(1e-6)
-    found = []
+    found, distance = [], Energy()
     for seeing in SEEING:
         trial = how.model_copy(update={"seeing": seeing})
         drawn = reference[rng.integers(len(reference), size=len(rows))]
@@ -150,13 +155,8 @@ def _best_seeing(
         if camera.display is not None:
             image = decompose(compose(image, camera.display), camera.display)
         made = measure(image).numpy()[:, TOLD]
-        found.append(energy_distance((made - middle) / scale, (target - middle) / scale))
+        found.append(float(distance(*(torch.from_numpy((x - middle) / scale).double() for x in (made, target)))))
     return SEEING[int(np.argmin(found))]
-
-
-def energy_distance(x: np.ndarray, y: np.ndarray) -> float:
-    """Energy distance of two samples ``(n, d)`` and ``(m, d)``."""
-    return float(2 * cdist(x, y).mean() - cdist(x, x).mean() - cdist(y, y).mean())
 
 
 def _isolated(flux: Tensor) -> Tensor:

@@ -29,10 +29,6 @@ from sbi_da.inference_prior import inference_prior
 from sbi_da.label_prior import LabelPrior
 from sbi_da.layout import Layout
 from sbi_da.posterior_loss import finish
-from sbi_da.posteriors.categorical import CategoricalHead
-from sbi_da.posteriors.class_losses import initial_logit_scale
-from sbi_da.posteriors.label_head import LabelHead
-from sbi_da.posteriors.vote_head import VoteHead
 from sbi_da.records import ABSENT, EmpiricalMissing, MixedMissing, Records, read_table, split_by_group
 from sbi_da.simulators import Parameter, Simulator, get_simulator
 from sbi_da.sources import RecordsSource, SimulatorSource, Source
@@ -105,14 +101,7 @@ def untrained(config: Config) -> Estimator:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         metadata = {"config": config.model_dump(mode="json")}
-        estimator = Estimator(surveys, prior, parameters, config.network, config.derived, config.simulator, metadata)
-    if isinstance(estimator.head, CategoricalHead) and estimator.head.scale is not None:
-        estimator.head.start_scale(torch.from_numpy(initial_logit_scale(estimator.class_counts)))
-    if isinstance(estimator.head, VoteHead) and isinstance(prior, VotePrior):
-        estimator.head.start(torch.tensor(prior.concentrations))
-    if isinstance(estimator.head, LabelHead) and isinstance(prior, LabelPrior):
-        estimator.head.start(torch.tensor(list(prior.rates.values())))
-    return estimator
+        return Estimator(surveys, prior, parameters, config.network, config.derived, config.simulator, metadata)
 
 
 def _described(name: str, simulator: Simulator | None, prior: AnyPrior) -> Parameter:

@@ -31,6 +31,7 @@ __all__ = ["StreamModule", "TrainingModule", "moved"]
 LARGEST_WEIGHT = 20.0
 VALIDATION_EPOCH = 2**31
 
+
 def tensors(examples: Examples, rows: Any = slice(None)) -> Batch:
     """Some of the examples as tensors."""
     return {

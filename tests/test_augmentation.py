@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from sbi_da.augmentation import Augmentation, augment, match_survey
+from sbi_da.augmentation import Augmentation, augment
 from sbi_da.errors import SbiDaError
 from sbi_da.surveys.display import compose, decompose, to_bytes
-from sbi_da.surveys.imaging import Display, Imaging
+from sbi_da.surveys.imaging import Display
 
 STILL = {"rotate": "none", "flip": False}
 DISPLAY = Display(softening=10.0, stretch=0.5, scales=(1.0, 1.3, 1.7))
@@ -109,6 +109,25 @@ def test_noise_brightness_colour_and_absent_bands():
     assert (kept[:, 1] == 0).all() and (kept[:, 0] != 0).any()
 
 
+def test_grey_is_the_mean_of_the_bands_that_are_there():
+    images = torch.rand(400, 3, 4, 4, generator=generator())
+    present = torch.tensor([True, False, True]).expand(400, -1)
+    seen = augment(images, Augmentation(**STILL, grey=0.3), generator(), present)
+    changed = (seen != images).flatten(1).any(1)
+    assert changed.float().mean() == pytest.approx(0.3, abs=0.07) and torch.equal(seen[:, 1], images[:, 1])
+    mean = images[changed][:, [0, 2]].mean(1)
+    assert torch.allclose(seen[changed, 0], mean) and torch.allclose(seen[changed, 2], mean)
+
+
+def test_a_square_of_a_fifth_is_hidden_anywhere():
+    seen = augment(torch.ones(2000, 2, 20, 20), Augmentation(**STILL, hide=0.5), generator())
+    hidden = seen[:, 0] == 0
+    assert torch.equal(hidden, seen[:, 1] == 0)
+    count = hidden.sum((1, 2))
+    assert set(count.tolist()) == {0, 16} and (count > 0).float().mean() == pytest.approx(0.5, abs=0.04)
+    assert hidden.any(0).all()
+
+
 def test_bad_augmentations():
     for bad, said in (({"zoom": (0.1, 1)}, "zoom needs a range"), ({"psf": (2, 1)}, "psf needs a range"), ({"turn": 1}, "Extra inputs")):
         with pytest.raises(ValueError, match=said):
@@ -146,56 +165,3 @@ def test_clipping_keeps_the_hue_and_negative_pixels_are_black():
     assert compose(bright, plain).ravel() == pytest.approx([1.0, 0.5, 0.25])
     assert (compose(-bright, plain) == 0).all()
     assert compose(np.array([-0.01, 0.05, 0.05]).reshape(3, 1, 1), plain)[0] == 0
-
-
-# simulated images as a survey would have taken them
-
-
-def camera(display: Display | None = None, psf: str = "gaussian", **band) -> Imaging:
-    held = {"psf_fwhm": 4.0, "noise": 0.0, **band}
-    bands = [{"name": b, "wavelength": w, **held} for b, w in (("i", 0.75), ("r", 0.62), ("g", 0.48))]
-    return Imaging.model_validate({"bands": bands, "pixel_scale": 0.5, "size": 64, "psf": psf, "beta": 3.0, "display": display})
-
-
-def test_matching_widens_by_the_difference_of_the_profiles():
-    scale = math.sqrt(8 * math.log(2))
-    sharp = gaussian(64, 2.0)[None, None].expand(3, 3, -1, -1)
-    full = match_survey(sharp, None, camera(), generator())  # 4 arcsec are 8 pixels
-    assert width(full) == pytest.approx(math.hypot(2.0, 8 / scale), rel=1e-3)
-    partly = match_survey(sharp, 3.0, camera(), generator())
-    assert width(partly) == pytest.approx(math.hypot(2.0, math.sqrt(64 - 36) / scale), rel=1e-3)
-    assert torch.allclose(match_survey(sharp, 4.0, camera(), generator()), sharp)
-    with pytest.raises(SbiDaError, match="band 'i': images of 5 arcsec seeing cannot be matched to 4 arcsec"):
-        match_survey(sharp, 5.0, camera(), generator())
-    with pytest.raises(SbiDaError, match="images of 2 bands"):
-        match_survey(sharp[:, :2], None, camera(), generator())
-
-
-def test_a_point_takes_the_moffat_profile_of_the_card():
-    point = torch.zeros(1, 3, 65, 65, dtype=torch.float64)
-    point[..., 32, 32] = 1.0
-    seen = match_survey(point, None, camera(psf="moffat"), generator())[0, 0]
-    assert seen[32, 36] / seen[32, 32] == pytest.approx(0.5, rel=1e-3)  # half maximum at half the full width of 8 pixels
-    alpha = 4 / math.sqrt(2 ** (1 / 3) - 1)
-    assert seen[32, 42] / seen[32, 32] == pytest.approx((1 + 100 / alpha**2) ** -3, rel=0.02)
-    assert seen.sum() == pytest.approx(1.0, abs=0.02)
-
-
-def test_noise_of_the_sky_and_of_the_source():
-    level = torch.full((50, 3, 64, 64), 2.0)
-    seen = match_survey(level, None, camera(noise=0.3, gain=10.0), generator())
-    assert seen.mean() == pytest.approx(2.0, abs=0.01) and seen.var() == pytest.approx(0.3**2 + 2.0 / 10, rel=0.01)
-    scattered = match_survey(0 * level, None, camera(noise=0.1, noise_scatter=0.1), generator()).std((2, 3)).log10()
-    assert scattered[:, 0].std() == pytest.approx(0.1, rel=0.35)
-    assert scattered[:, 0] == pytest.approx(scattered[:, 2], abs=0.03)
-
-
-def test_composites_are_matched_as_fluxes():
-    flux = 0.3 * gaussian(64, 2.0).float()[None, None].expand(4, 3, -1, -1)
-    shown = compose(flux, DISPLAY)
-    survey = camera(DISPLAY)
-    matched = match_survey(shown, None, survey, generator())
-    plain = match_survey(flux, None, camera(), generator())
-    assert torch.allclose(matched, compose(plain, DISPLAY), atol=1e-4)
-    other = Display(softening=5.0, stretch=1.0)
-    assert torch.allclose(match_survey(compose(flux, other), None, survey, generator(), other), matched, atol=1e-4)

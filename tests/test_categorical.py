@@ -12,6 +12,7 @@ from sbi_da.posteriors.categorical import CategoricalHead
 from sbi_da.posteriors.class_losses import (
     effective_number_weights,
     focal_loss,
+    focal_losses,
     initial_logit_scale,
     inverse_frequency_weights,
     log_weight_correction,
@@ -59,6 +60,25 @@ def test_focal_loss_is_its_formula_and_cross_entropy_without_focus():
     assert focal_loss(torch.zeros(0, 3, requires_grad=True), torch.zeros(0, dtype=torch.long)) == 0
     with pytest.raises(SbiDaError):
         focal_loss(logits, codes, gamma=-1.0)
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 2.0, 1.5], dtype=torch.float64)])
+def test_focal_losses_are_those_of_which_the_mean_is_taken_and_smoothed_by_hand(weights):
+    torch.manual_seed(1)
+    logits, codes = torch.randn(20, 3, dtype=torch.float64), torch.arange(20) % 3
+    for gamma in (0.0, 2.0):
+        each = focal_losses(logits, codes, weights, gamma)
+        assert each.shape == (20,) and each.mean().item() == pytest.approx(focal_loss(logits, codes, weights, gamma).item())
+    factor = np.ones(20) if weights is None else weights.numpy()[codes]
+    p = softmax(logits.numpy(), axis=1)
+    target = np.where(np.arange(3) == codes.numpy()[:, None], 0.8 + 0.2 / 3, 0.2 / 3)
+    by_hand = factor * (target * (1 - p) ** 1.5 * -np.log(p)).sum(1)
+    assert focal_losses(logits, codes, weights, 1.5, 0.2).numpy() == pytest.approx(by_hand)
+    if weights is None:  # with weights, torch weighs every class that a smoothed label names, not the object
+        each = torch.nn.functional.cross_entropy(logits, codes, reduction="none", label_smoothing=0.2)
+        assert focal_losses(logits, codes, None, 0.0, 0.2).numpy() == pytest.approx(each.numpy())
+    each = torch.nn.functional.cross_entropy(logits, codes, weights, reduction="none")
+    assert focal_losses(logits, codes, weights, 0.0).numpy() == pytest.approx(each.numpy())
 
 
 def minimiser(weights, gamma):

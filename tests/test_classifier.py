@@ -1,5 +1,7 @@
 """A classifier of images from records to answers: training, adaptation, evaluation, queries; and what is refused."""
 
+import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -8,15 +10,19 @@ import torch
 from small_galaxies import CLASSES, camera, config, pictures, records
 
 from sbi_da.alignment_config import AlignmentConfig
-from sbi_da.class_alignment_run import align_classes
+from sbi_da.class_alignment_run import align_classes, anew
 from sbi_da.class_evaluation import open_labels
+from sbi_da.class_refining import turned_log_probabilities
 from sbi_da.cli import main
+from sbi_da.epoch_keeping import EpochKeeper
 from sbi_da.errors import ConfigError, SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.evaluation import evaluate
 from sbi_da.inference import NO_DATA, UNREADABLE, query
+from sbi_da.posteriors.class_losses import initial_logit_scale
 from sbi_da.records import ABSENT, Images, Records
-from sbi_da.runs import train, untrained
+from sbi_da.runs import sources, train, untrained
+from sbi_da.sources import Examples
 
 
 @pytest.fixture(scope="module")
@@ -134,9 +140,10 @@ CLASS_TERMS = {"classes": {"terms": [{"kind": k, "weight": {"kind": "fixed", "va
 
 @pytest.mark.parametrize(
     "how", [TERMS, CLASS_TERMS, {"classes": {"teacher": 0.5}}, {**TERMS, "classes": {"reweight": True, "select": "dev"}},
-            {"classes": {"restage": {"copies": 1, "thickness": [0.9, 0.3]}}}, {"classes": {"refine": {"rounds": 1, "epochs": 1}}},
+            {"classes": {"restage": {"copies": 1, "thickness": [0.9, 0.3]}}}, {"classes": {"refine": {"epochs": 1}}},
+            {"classes": {"averaged": True, "momentum": 0.9, "refine": {"rounds": 1, "epochs": 8}}},
             {**TERMS, "learned": True, "classes": {"fractions": "bbse"}}, {"adapter": ["film", "residual"]}],
-    ids=["mmd", "class terms", "teacher", "reweight and dev", "restage", "refine", "learned and bbse", "adapter"],
+    ids=["mmd", "class terms", "teacher", "reweight and dev", "restage", "refine", "co-training", "learned and bbse", "adapter"],
 )
 def test_every_way_of_adapting_runs_and_leaves_the_original_alone(estimator, how, recwarn):
     real = records(150, seed=12, fractions=(0.8, 0.2), domain="real", sealed=True, noise=0.05)
@@ -150,14 +157,91 @@ def test_every_way_of_adapting_runs_and_leaves_the_original_alone(estimator, how
         assert any(not torch.equal(moved[k], before[k]) for k in before)
 
 
+def variant(plain, images=None, classifier=None):
+    """A config with other settings of its image encoder or its classifier."""
+    network = plain.network
+    network = network.model_copy(update={
+        "images": network.images.model_copy(update=images or {}), "classifier": network.classifier.model_copy(update=classifier or {}),
+    })
+    return plain.model_copy(update={"network": network})
+
+
+RESTAGED = {"classes": {"restage": {"copies": 1}}}
+
+
+@pytest.mark.parametrize(
+    "how", [TERMS, {**TERMS, "classes": {"teacher": 0.5}}, {**TERMS, "adapter": ["film"], "train": "adapter"}, RESTAGED],
+    ids=["mmd", "teacher", "adapter", "restaged anew"],
+)
+def test_layers_that_a_config_freezes_stay_so_when_adapted(place, how):
+    base = untrained(variant(config(place), images={"frozen": ["stem"]}))
+    frozen = "images.encoders.toy_camera.stem."
+    setting = AlignmentConfig.model_validate({"correction": False, "epochs": 1, "steps_per_epoch": 3, "batch": 32, **how})
+    real = records(60, seed=21, domain="real", sealed=True)
+    found = align_classes(base, real, None, setting).candidate
+    fixed = {name for name, parameter in found.named_parameters() if not parameter.requires_grad}
+    assert fixed == {name for name, _ in base.named_parameters() if name.startswith(frozen)} and fixed
+    before, after = base.state_dict(), found.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before if name.startswith(frozen))
+    assert any(not torch.equal(after[name], before[name]) for name in before) or how.get("train") == "adapter"
+
+
+def test_a_network_that_starts_anew_starts_from_the_logit_scale(place):
+    base = untrained(variant(config(place), classifier={"logit_scale": True}))
+    source = sources(variant(config(place)), base)[0]
+    with torch.no_grad():
+        base.head.scale.fill_(7.0)
+    fresh = anew(base, source, 1)
+    assert np.allclose(fresh.head.scale.detach(), initial_logit_scale(base.class_counts))
+
+
+def test_an_adapter_alone_leaves_answers_to_simulated_objects_as_they_are(estimator):
+    setting = AlignmentConfig.model_validate({"correction": False, "epochs": 1, "steps_per_epoch": 3, "batch": 32, **TERMS,
+                                              "adapter": ["film"], "train": "adapter"})
+    real, simulated = records(60, seed=22, domain="real", sealed=True), records(40, seed=23)
+    found = align_classes(estimator, real, None, setting).candidate
+    assert np.array_equal(found(simulated).log_probabilities, estimator(simulated).log_probabilities)
+    assert not np.array_equal(found(real).log_probabilities, estimator(real).log_probabilities)
+
+
+def test_epochs_are_judged_by_probabilities_whose_class_weights_are_undone(place):
+    base = untrained(variant(config(place), classifier={"weights": "inverse"}))
+    observed = base.layout.read(records(40, seed=24))
+    held = Examples(observed, np.zeros((40, 1)), np.zeros(40))
+    keeper = EpochKeeper(base, held, observed)
+    keeper.on_train_epoch_end()
+    weights = base.network.classifier.class_weights(base.class_counts)
+    with torch.no_grad():
+        tilted = base.head.logits(base.encode(observed, real=True)).softmax(-1).double().numpy() / weights
+    assert np.allclose(keeper.candidates["0"].probabilities, tilted / tilted.sum(1, keepdims=True), atol=1e-6)
+    assert not base.head.log_prior_correction.any()
+
+
 def test_labels_of_real_objects_have_no_way_in(estimator):
     """The same objects with other labels, sealed or not, give the same adapted network to the last bit."""
-    setting = AlignmentConfig.model_validate({"correction": False, "epochs": 1, "steps_per_epoch": 3, "batch": 32, **TERMS,
-                                              "classes": {"refine": {"rounds": 1, "epochs": 1}, "reweight": True}})
+    setting = AlignmentConfig.model_validate({"correction": False, "epochs": 1, "steps_per_epoch": 8, "batch": 32, **TERMS,
+                                              "classes": {"refine": {"rounds": 1, "epochs": 6}, "reweight": True}})
     real = records(100, seed=13, domain="real")
     wrong = real.with_parameters({"shape": 1 - real.parameters["shape"]})
     states = [align_classes(estimator, r, None, setting).candidate.state_dict() for r in (real, wrong, wrong.sealed())]
     assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(*(s.values() for s in states), strict=True))
+
+
+def test_what_is_measured_can_be_withheld_and_turns_are_averaged(estimator):
+    estimator = copy.deepcopy(estimator)
+    observed = estimator.layout.read(records(12, seed=16))
+    seen = estimator.encode(observed)
+    estimator.withhold_measured(True)
+    blind = estimator.encode(observed)
+    assert not torch.allclose(seen, blind)
+    scale = estimator.images.get_buffer("summary_scale_toy_camera")
+    scale.mul_(100.0)
+    assert torch.equal(estimator.encode(observed), blind)
+    turned = estimator.layout.read(records(12, seed=16))
+    picture = turned.images["toy_camera"]
+    turned.images["toy_camera"] = dataclasses.replace(picture, pixels=np.rot90(picture.pixels[:], 1, (2, 3)).copy())
+    found = [turned_log_probabilities(estimator, each) for each in (observed, turned)]
+    assert np.allclose(*found, atol=1e-5) and np.allclose(np.exp(found[0]).sum(1), 1)
 
 
 def test_label_shift_is_found_and_used(estimator):
@@ -194,13 +278,43 @@ def test_a_class_without_training_objects_is_refused(place):
         untrained(config(place, records=str(place / "lacking.zarr")))
 
 
+@pytest.mark.parametrize("correct", [True, False])
+def test_probabilities_say_which_fractions_they_assume(place, tmp_path, correct):
+    """Inverse weights make classes equally common; effective numbers those of sums of 0.99^k, k from 0 to n - 1."""
+    training = records(200, seed=22, fractions=(0.8, 0.2))
+    training.save(tmp_path / "skewed.zarr")
+    counts = np.bincount(training.parameters["shape"].astype(int))
+    effective = counts / [sum(0.99**k for k in range(n)) for n in counts]
+    for weights, expected in (("none", counts), ("inverse", np.ones(2)), ("effective", effective)):
+        settings = {"weights": weights, "beta": 0.99, "correct": correct}
+        found = untrained(variant(config(place, records=str(tmp_path / "skewed.zarr")), classifier=settings))
+        assert found.assumed_fractions(corrected=False) == pytest.approx(expected / expected.sum())
+        assert found.assumed_fractions(corrected=True) == pytest.approx(counts / counts.sum())
+        answers = found(records(5, seed=23))
+        assert answers.fractions == pytest.approx(counts / counts.sum() if correct else expected / expected.sum())
+
+
+def test_logit_scales_start_from_the_counts(place, tmp_path):
+    training = records(200, seed=22, fractions=(0.8, 0.2))
+    training.save(tmp_path / "skewed.zarr")
+    common, rare = np.bincount(training.parameters["shape"].astype(int))
+    found = untrained(variant(config(place, records=str(tmp_path / "skewed.zarr")), classifier={"logit_scale": True}))
+    assert found.head.scale.tolist() == pytest.approx([1.0, (1 + np.sqrt(common / rare)) / 2])
+    assert untrained(config(place)).head.scale is None
+
+
+def test_a_thickness_for_every_class_or_for_none(estimator):
+    real = records(60, seed=24, domain="real", sealed=True)
+    setting = AlignmentConfig.model_validate({"correction": False, "classes": {"restage": {"thickness": [0.9, 0.3, 0.2]}}})
+    with pytest.raises(SbiDaError, match="thickness needs one number for each of round, streak, or a single one"):
+        align_classes(estimator, real, None, setting)
+
+
 def test_class_weights_do_not_distort_the_posterior(place, tmp_path):
     """Trained with inverse weights and a focal loss on nine to one, the mean probability on such objects is nine to one."""
     records(600, seed=19, fractions=(0.9, 0.1), noise=0.6).save(tmp_path / "skewed.zarr")
     skewed = config(place, records=str(tmp_path / "skewed.zarr"), epochs=6)
-    weighted = skewed.network.classifier.model_copy(update={"weights": "inverse", "focal": 1.0})
-    network = skewed.network.model_copy(update={"classifier": weighted})
-    found = train(skewed.model_copy(update={"network": network}), tmp_path / "run", progress=False)
+    found = train(variant(skewed, classifier={"weights": "inverse", "focal": 1.0}), tmp_path / "run", progress=False)
     judged = records(800, seed=20, fractions=(0.9, 0.1), noise=0.6)
     mean = found(judged).probabilities().values.mean(0)
     raw = found.head.logits(found.encode(found.layout.read(judged))).softmax(-1).mean(0).detach()

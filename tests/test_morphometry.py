@@ -8,7 +8,7 @@ from small_galaxies import SIZE, camera, pictures
 from sbi_da.alignment.class_refinement import physical_features, refine
 from sbi_da.encoders.morphometry import NAMES, measure, summary_count
 from sbi_da.errors import SbiDaError
-from sbi_da.records import Images
+from sbi_da.records import ABSENT, OBSERVED, Images
 from sbi_da.restaging import Restaging, linear, restage
 from sbi_da.surveys import get_survey
 
@@ -77,6 +77,42 @@ def test_restaged_images_take_on_the_target_and_keep_the_class(tmp_path):
     assert np.array_equal(made.pixels, again.pixels)
 
 
+def test_what_could_not_be_read_stays_so_when_restaged(tmp_path):
+    shown = get_survey(str(camera(tmp_path))).image
+    source, codes = images(20, 3, noise=0.0)
+    target, _ = images(20, 4, noise=0.03)
+    state = source.state.copy()
+    state[2], state[5, 1] = ABSENT, ABSENT
+    source = Images(source.bands, np.where((state == OBSERVED)[..., None, None], source.pixels, 0), source.error, state)
+    made, rows = restage(source, codes, target, shown, Restaging(copies=2, seeing=1.0), np.random.default_rng(0))
+    assert np.array_equal(made.state, np.concatenate([state, state])) and np.array_equal(rows % 20, rows)
+
+
+@pytest.mark.parametrize("garbage", [0, 255])
+def test_pixels_that_could_not_be_read_change_no_other_galaxy(tmp_path, garbage):
+    shown = get_survey(str(camera(tmp_path))).image
+    source, codes = images(40, 3, noise=0.0)
+    target, _ = images(20, 4, noise=0.03)
+    state = source.state.copy()
+    state[::4] = ABSENT
+    made = []
+    for filling in (77, garbage):
+        pixels = np.where((state == ABSENT)[..., None, None], filling, source.pixels).astype(np.uint8)
+        given = Images(source.bands, pixels, source.error, state)
+        made.append(restage(given, codes, target, shown, Restaging(copies=1), np.random.default_rng(0))[0])
+    assert np.array_equal(*(each.pixels for each in made))
+
+
+def test_targets_without_whole_images_are_refused(tmp_path):
+    shown = get_survey(str(camera(tmp_path))).image
+    source, codes = images(20, 3, noise=0.0)
+    some = source.where(np.arange(3) != 1 + np.zeros((20, 1), int))
+    with pytest.raises(SbiDaError, match="images in all bands, and there are none"):
+        restage(source, codes, some, shown, Restaging(seeing=1.0), np.random.default_rng(0))
+    made, _ = restage(source, codes, source.where(np.arange(20)[:, None] < [20, 20, 3]), shown, Restaging(), np.random.default_rng(0))
+    assert len(made) == 80
+
+
 def test_tilted_galaxies_are_flatter(tmp_path):
     shown = get_survey(str(camera(tmp_path))).image
     source, _ = images(150, 2, noise=0.0)
@@ -102,15 +138,17 @@ def test_refinement_mends_a_biased_classifier():
     assert np.allclose(found.probabilities.sum(1), 1) and found.lessons.sum(0) == pytest.approx([1500, 1500])
 
 
-@pytest.mark.parametrize("lean", [0.5, 2.0])
-def test_a_mixture_parts_clouds_however_far_the_classifier_leans(lean):
-    rng = np.random.default_rng(0)
-    codes = (rng.random(3000) < 0.2).astype(int)
-    x = rng.standard_normal((3000, 2)) + 3.0 * codes[:, None]
-    logit = 0.8 * (x[:, 0] - 1.5) + lean + 0.5 * rng.standard_normal(3000)
-    log_p = np.stack([-np.logaddexp(0, logit), -np.logaddexp(0, -logit)], 1)
-    found = refine(physical_features(x, log_p, (0, 1)), np.exp(log_p), kind="mixture")
-    assert (found.probabilities.argmax(1) == codes).mean() > 0.96 and found.fractions[1] == pytest.approx(0.2, abs=0.03)
+def test_classes_taken_as_equal_at_first_do_not_depend_on_the_classifiers_threshold():
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((1000, 2))
+    x[:300] += 3.0
+    logit = x.sum(1) - 3.0
+    found = []
+    for lean in (-2.0, 2.0):
+        log_p = np.stack([-np.logaddexp(0, logit + lean), -np.logaddexp(0, -logit - lean)], 1).clip(-4, 0)
+        found.append([refine(x, np.exp(log_p), even=even).fractions[1] for even in (1.0, 0.0)])
+    (even_low, told_low), (even_high, told_high) = found
+    assert abs(even_high - even_low) < 0.02 < told_high - told_low
 
 
 def test_refinement_of_too_few_is_refused():

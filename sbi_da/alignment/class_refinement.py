@@ -9,31 +9,22 @@ measured of the object, and the network's own logits), which classification EM (
 
 the regression always being fitted as if all classes were as common, so that fractions are learned by w alone. The result is only as good
 as the features: where classes overlap in them, or a class the network never gets right seeds none, it goes wrong with confidence. A
-regression on its own answers mends a classifier that is somewhat biased, and confirms one that is very biased. ``mixture`` fits a
-Student law per class by EM instead, whose densities say where classes part whatever the network's threshold; where classes are not one
-cloud each, it parts something else.
+regression on its own answers mends a classifier that is somewhat biased, and confirms one that is very biased.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from sbi_da.errors import SbiDaError
 
-__all__ = ["Kind", "Refined", "physical_features", "refine"]
-
-Kind = Literal["logistic", "mixture"]
+__all__ = ["Refined", "physical_features", "refine"]
 
 LEAST = 0.02
 """Of a class fraction."""
 CLIP = 6.0
-SHRINK, RIDGE, TAILS = 5.0, 0.05, 8.0
-"""Of the mixture's covariances: objects a feature at which a class's own counts as much as the pooled one; added variance; degrees of
-freedom."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +64,7 @@ def physical_features(summaries: np.ndarray, log_probabilities: np.ndarray, chos
 
 
 def refine(
-    features: np.ndarray, balanced: np.ndarray, share: float = 0.45, kind: Kind = "logistic", iterations: int = 15, strength: float = 0.3
+    features: np.ndarray, balanced: np.ndarray, share: float = 0.45, even: float = 0.5, iterations: int = 15, strength: float = 0.3
 ) -> Refined:
     """Classify real objects anew.
 
@@ -81,7 +72,7 @@ def refine(
         features: shape ``(object, feature)``.
         balanced: probabilities of a classifier under equal class fractions, shape ``(object, class)``.
         share: of the objects that seed the fit.
-        kind: a logistic regression, or a mixture of Student laws.
+        even: how alike the classes are in number at first: 1 equal, 0 as the classifier counts them.
         iterations: of EM.
         strength: inverse of the regression's penalty.
 
@@ -89,8 +80,8 @@ def refine(
         SbiDaError: too few objects to seed every class.
     """
     n, classes = balanced.shape
-    guess = np.bincount(balanced.argmax(1), minlength=classes) / n
-    counts = np.floor(n * share * 0.5 * (1 / classes + guess)).astype(int)
+    fractions = even / classes + (1 - even) * np.bincount(balanced.argmax(1), minlength=classes) / n
+    counts = np.floor(n * share * fractions).astype(int)
     if n < 10 * classes or counts.min() < 3:
         raise SbiDaError(f"refinement needs more than {n} real objects to find the surest of {classes} classes: give more or switch it off")
     x = StandardScaler().fit_transform(features)
@@ -99,9 +90,6 @@ def refine(
     for k, count in enumerate(counts):
         weights[np.argsort(margin[:, k])[-count:], k] = 1.0
     weights[weights.sum(1) > 1] = 0.0  # claimed by two classes: sure of none
-    if kind == "mixture":
-        return _mixture(x, weights, 0.5 * (1 / classes + guess), iterations)
-    fractions = 0.5 * (1 / classes + guess)
     model = _fitted(x, weights, strength)
     for _ in range(iterations):
         p = model.predict_proba(x)
@@ -113,40 +101,6 @@ def refine(
     p = model.predict_proba(x)
     q = p * fractions
     return Refined(q / q.sum(1, keepdims=True), p, fractions)
-
-
-def _mixture(x: np.ndarray, weights: np.ndarray, fractions: np.ndarray, iterations: int) -> Refined:
-    """EM of a mixture of Student laws, from seeds."""
-    classes = len(fractions)
-    densities = _densities(x, weights)
-    for _ in range(3 * iterations):
-        q = _shares(densities, fractions)
-        fractions = q.mean(0).clip(LEAST)
-        fractions /= fractions.sum()
-        densities = _densities(x, q)
-    return Refined(_shares(densities, fractions), _shares(densities, np.full(classes, 1 / classes)), fractions)
-
-
-def _shares(densities: np.ndarray, fractions: np.ndarray) -> np.ndarray:
-    joint = densities + np.log(fractions)
-    return np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
-
-
-def _densities(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Log-densities of Student laws fitted to weighted objects, shape ``(object, class)``."""
-    n, width = x.shape
-    total = weights.sum(0).clip(1e-9)
-    means = (weights.T @ x) / total[:, None]
-    scatter = [((weights[:, k, None] * (x - m)).T @ (x - m)) / total[k] for k, m in enumerate(means)]
-    pooled = sum(t * s for t, s in zip(total, scatter, strict=True)) / total.sum()
-    out = np.empty((n, len(means)))
-    for k, (mean, own) in enumerate(zip(means, scatter, strict=True)):
-        trust = total[k] / (total[k] + SHRINK * width)
-        shape = trust * own + (1 - trust) * pooled + RIDGE * np.eye(width)
-        root = np.linalg.cholesky(shape)
-        square = np.square(np.linalg.solve(root, (x - mean).T)).sum(0)
-        out[:, k] = -0.5 * (TAILS + width) * np.log1p(square / TAILS) - np.log(np.diag(root)).sum()
-    return out
 
 
 def _fitted(x: np.ndarray, weights: np.ndarray, strength: float) -> LogisticRegression:

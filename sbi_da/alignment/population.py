@@ -284,7 +284,6 @@ def _mixture(draws: np.ndarray, log_prior: np.ndarray, components: int, iteratio
         raise SbiDaError(f"a mixture needs at least 1 component, not {components}")
     n, _, p = draws.shape
 
-
     def bic(fit: PopulationFit, c: int) -> float:
         return _free(c, p) * np.log(n) - 2 * n * float(fit.log_likelihood[-1])
 

@@ -9,7 +9,7 @@ have no colour. Only safetensors files are read, never pickles, and no code that
 
 import importlib
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,9 @@ class HuggingFace(nn.Module):
         ConfigError: options that contradict each other or the model.
         SbiDaError: ``transformers`` is not installed, or the model or its weights cannot be had.
     """
+
+    pretrainable = True
+    """Its weights are worth keeping where a network starts anew."""
 
     def __init__(
         self,
@@ -121,46 +124,42 @@ class HuggingFace(nn.Module):
         return last.mean((2, 3)) if last.dim() == 4 else last.mean(1)
 
 
-class ResNet18(HuggingFace):
+class _ResNet(HuggingFace):
+    """One of :data:`KNOWN` by its hub name; of that architecture even where a folder is given."""
+
+    known: ClassVar[str]
+
+    def __init__(
+        self,
+        bands: int,
+        size: int,
+        model: str | None = None,
+        pretrained: bool = True,
+        trainable_stages: int | None = None,
+        resize: int | None = None,
+    ) -> None:
+        sizes = KNOWN[self.known]
+        super().__init__(bands, size, model or self.known, pretrained, trainable_stages, resize, None if pretrained else sizes)
+        # The name alone brings the architecture back, so that it must not be another one.
+        found = self.rebuild.pop("architecture")
+        for key, value in sizes.items():
+            if found.get(key) != value:
+                raise ConfigError(
+                    f"{self.rebuild['model']}: is not {self.known} ({key} is {found.get(key)}, not {value}): "
+                    "use the encoder 'huggingface' for it"
+                )
+
+
+class ResNet18(_ResNet):
     """ResNet-18, 512 features; see :class:`HuggingFace`. ``model`` may be a folder that holds its weights."""
 
-    def __init__(
-        self,
-        bands: int,
-        size: int,
-        model: str = "microsoft/resnet-18",
-        pretrained: bool = True,
-        trainable_stages: int | None = None,
-        resize: int | None = None,
-    ) -> None:
-        super().__init__(bands, size, model, pretrained, trainable_stages, resize, None if pretrained else KNOWN["microsoft/resnet-18"])
-        _expect(self, "microsoft/resnet-18")
+    known = "microsoft/resnet-18"
 
 
-class ResNet50(HuggingFace):
+class ResNet50(_ResNet):
     """ResNet-50, 2,048 features; see :class:`HuggingFace`. ``model`` may be a folder that holds its weights."""
 
-    def __init__(
-        self,
-        bands: int,
-        size: int,
-        model: str = "microsoft/resnet-50",
-        pretrained: bool = True,
-        trainable_stages: int | None = None,
-        resize: int | None = None,
-    ) -> None:
-        super().__init__(bands, size, model, pretrained, trainable_stages, resize, None if pretrained else KNOWN["microsoft/resnet-50"])
-        _expect(self, "microsoft/resnet-50")
-
-
-def _expect(encoder: HuggingFace, name: str) -> None:
-    """Refuse a folder with another architecture, which the name could not bring back."""
-    found = encoder.rebuild.pop("architecture")
-    for key, value in KNOWN[name].items():
-        if found.get(key) != value:
-            raise ConfigError(
-                f"{encoder.rebuild['model']}: is not {name} ({key} is {found.get(key)}, not {value}): use the encoder 'huggingface' for it"
-            )
+    known = "microsoft/resnet-50"
 
 
 def _transformers() -> Any:

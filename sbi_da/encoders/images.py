@@ -73,6 +73,8 @@ class ImageTokens(nn.Module):
         self.softening: dict[str, list[float] | None] = {}
         self.displays: dict[str, Display | None] = {}
         self.apart, self.measured = config.domain_norm, config.measured
+        self.blind = False
+        """Whether measured summaries are withheld for now, so that the encoders have to see for themselves."""
         for survey in surveys:
             imaging = survey.image
             if imaging is None:
@@ -97,6 +99,12 @@ class ImageTokens(nn.Module):
             self.softening[survey.name] = [band.noise or 1.0 for band in imaging.bands] if flux else None
             self.register_buffer(f"center_{survey.name}", torch.zeros(bands))
             self.register_buffer(f"scale_{survey.name}", torch.ones(bands))
+
+    def take_pretrained(self, other: "ImageTokens") -> None:
+        """Take over from another the weights that are no result of training alone: of backbones, and of encoders with frozen parts."""
+        for name, encoder in self.encoders.items():
+            if getattr(encoder, "pretrainable", False) or not all(p.requires_grad for p in encoder.parameters()):
+                encoder.load_state_dict(other.encoders[name].state_dict())
 
     def portable(self, config: ImageConfig) -> tuple[ImageConfig, dict[str, Tensor]]:
         """What an artefact needs so that it runs anywhere.
@@ -176,7 +184,8 @@ class ImageTokens(nn.Module):
             parts = [found, seen[rows].to(found.dtype)]
             if self.measured:
                 center, scale = (self.get_buffer(f"summary_{what}_{name}") for what in ("center", "scale"))
-                parts.append(((self.summaries(name, pixels[rows], seen[rows]) - center) / scale).clamp(-WIDEST, WIDEST))
+                told = ((self.summaries(name, pixels[rows], seen[rows]) - center) / scale).clamp(-WIDEST, WIDEST)
+                parts.append(torch.zeros_like(told) if self.blind else told)
             found = torch.cat(parts, 1)
             tokens = tokens.index_put((rows, torch.full_like(rows, column)), self.project[name](found).to(tokens.dtype))
             total = total.index_add(0, rows, self.wide[name](found).to(total.dtype))

@@ -6,7 +6,7 @@ identifier never passes through a float.
 
 import errno
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ import numpy as np
 
 from sbi_da.errors import TableError
 
-__all__ = ["FORMATS", "Column", "TableLike", "TableSource", "astropy_format", "one_line", "open_source", "remedy"]
+__all__ = ["FORMATS", "Column", "TableLike", "TableSource", "astropy_format", "one_line", "open_source", "remedy", "some"]
 
 FORMATS = {
     ".parquet": "parquet", ".pq": "parquet", ".fits": "fits", ".fit": "fits", ".ecsv": "ascii.ecsv",
@@ -29,6 +29,12 @@ def one_line(error: BaseException | str) -> str:
     """A message without line breaks and unprintable characters."""
     text = "".join(c if c.isprintable() else " " for c in str(error))
     return " ".join(text.split()) or type(error).__name__
+
+
+def some(names: Sequence[str], most: int = 8) -> str:
+    """The first few names, for a message."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more if names else "none"
 
 
 def remedy(error: BaseException) -> str:

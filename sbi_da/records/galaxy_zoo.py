@@ -5,16 +5,18 @@ own number of votes for every galaxy, often none. The counts become the paramete
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from sbi_da.errors import TableError
 from sbi_da.records.channels import numbers
-from sbi_da.records.columns import TableLike, open_source
+from sbi_da.records.columns import TableLike, open_source, some
 from sbi_da.records.image_layouts.assembling import Domain, Resize, image_of, image_records
-from sbi_da.records.image_layouts.labels import identifiers, some, texts, vote_counts
-from sbi_da.records.image_layouts.pictures import Folder, picture_source, root_columns
+from sbi_da.records.image_layouts.catalogue import read_catalogue
+from sbi_da.records.image_layouts.labels import texts, vote_counts
+from sbi_da.records.image_layouts.pictures import Folder, picture_source
 from sbi_da.records.records import Records
 from sbi_da.surveys.card import Survey
 
@@ -59,13 +61,11 @@ def read_galaxy_zoo(
     """
     source = open_source(table)
     asked, said, whole = dict(questions or {}), dict(labels or {}), dict(totals or {})
-    wanted = [image_column, *(c for answers in asked.values() for c in answers.values()), *whole.values(), *said.values(), *columns]
-    wanted += [c for c in (group_column, None if id_column == "#row" else id_column) if c is not None]
-    for key in wanted:
-        if key not in source.names:
-            raise TableError(f"{source.title}: no column {key!r}; it has {some(source.names)}")
-    if len(source) == 0:
-        raise TableError(f"{source.title}: the table has no rows")
+    used = [column for answers in asked.values() for column in answers.values()]
+    catalogue = read_catalogue(
+        source, columns=columns, id_column=id_column, group_column=group_column,
+        needed=[image_column, *used, *whole.values(), *said.values()],
+    )  # fmt: skip
     for name in whole:
         if name not in asked:
             raise TableError(f"{source.title}: totals of {name!r}, which is no question: those are {some(list(asked))}")
@@ -77,15 +77,9 @@ def read_galaxy_zoo(
         known |= {f"{name}_votes_{answer}": values for answer, values in counts.items()}
     for name, column in said.items():
         known[name] = _zeros_and_ones(numbers(source.column(column), f"{source.title}: column {column!r}"), f"{source.title}: {name}")
-    kept = root_columns(source, columns)
-    if group_column is not None:
-        kept["group"] = texts(source.column(group_column))
-    ids = None
-    if id_column not in (None, "#row"):
-        ids = identifiers(source.column(str(id_column)), f"{source.title}: column {id_column!r}")
     pictures = picture_source(Folder(folder), texts(source.column(image_column)).tolist(), image_of(survey), resize)
     names = {name: list(answers) for name, answers in asked.items()}
-    return image_records(pictures, survey, domain=domain, ids=ids, known=known, columns=kept, classes=names, sealed=sealed)
+    return image_records(pictures, survey, replace(catalogue, known=known, classes=names), domain=domain, sealed=sealed)
 
 
 def _zeros_and_ones(values: np.ndarray, where: str) -> np.ndarray:

@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from sbi_da.errors import TableError, UnknownNameError
-from sbi_da.records.channels import find_columns, match, numbers, read_channel, refuse_rows
-from sbi_da.records.columns import Column, TableLike, TableSource, astropy_format, one_line, open_source, remedy
+from sbi_da.records.channels import find_columns, match, numbers, read_channel
+from sbi_da.records.columns import TableLike, TableSource, astropy_format, one_line, open_source, remedy, some
+from sbi_da.records.identifiers import ROW_NUMBER, entries, identifiers, null
 from sbi_da.records.records import ABSENT, Measurements, Records
 from sbi_da.surveys.card import Survey
 
 __all__ = ["read_table", "write_table"]
-
-ROW_NUMBER = "#row"
 
 
 def read_table(
@@ -60,7 +59,7 @@ def read_table(
     units = dict(units or {})
     for name in (*units, *_named(id_column, group_column), *_label_columns(parameters)):
         if name not in source.names:
-            raise TableError(f"{source.title}: no column {name!r}; it has {_some(source.names)}")
+            raise TableError(f"{source.title}: no column {name!r}; it has {some(source.names)}")
     measurements, unused = {}, []
     for survey in surveys:
         if only is not None and survey.name not in only:
@@ -73,14 +72,14 @@ def read_table(
         if name not in known:
             raise UnknownNameError("survey", name, known)
         if name not in measurements:
-            looked = _some([c.column for s in surveys if s.name == name for c in s.channels])
+            looked = some([c.column for s in surveys if s.name == name for c in s.channels])
             raise TableError(
-                f"{source.title}: no column of survey {name!r} (looked for {looked}); it has {_some(source.names)}"
+                f"{source.title}: no column of survey {name!r} (looked for {looked}); it has {some(source.names)}"
             )
     if not measurements:
-        looked = "; ".join(f"{s.name}: {_some([c.column for c in s.channels], 4)}" for s in surveys)
+        looked = "; ".join(f"{s.name}: {some([c.column for c in s.channels], 4)}" for s in surveys)
         raise TableError(
-            f"{source.title}: no column of any survey; looked for {looked}; the table has {_some(source.names)}; "
+            f"{source.title}: no column of any survey; looked for {looked}; the table has {some(source.names)}; "
             "rename its columns"
         )
     if len(source) == 0:
@@ -96,7 +95,9 @@ def read_table(
         for key, column in zip((name, f"{name}_error"), columns_of, strict=True):
             if column is not None:
                 labels[key] = numbers(source.column(column), f"{source.title}: column {column!r}", start)
-    columns = {} if group_column is None else {"group": _labels(source, group_column, start)}
+    columns = {}
+    if group_column is not None:
+        columns["group"] = entries(source.column(group_column), f"{source.title}: column {group_column!r}", start)
     attrs = {"domain": "real", "source": Path(source.title).name}
     return Records.build(result, _identifiers(source, surveys, id_column, start), labels, columns, attrs)
 
@@ -118,41 +119,12 @@ def _read_survey(
     return Measurements(tuple(survey.channel_names), units_held, value, error, state), lacking
 
 
-def _some(names: Sequence[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more if names else "none"
-
-
 def _named(*names: str | None) -> list[str]:
     return [name for name in names if name is not None and name != ROW_NUMBER]
 
 
 def _label_columns(parameters: Mapping[str, tuple[str, str | None]] | None) -> list[str]:
     return [column for pair in (parameters or {}).values() for column in pair if column is not None]
-
-
-def _labels(source: TableSource, name: str, start: int) -> np.ndarray:
-    """A column of names or whole numbers, without nulls, shape ``(row,)``."""
-    column = source.column(name)
-    where = f"{source.title}: column {name!r}"
-    refuse_rows(_null(column), where, "nulls", "give every row a value or name another column", start)
-    values = column.values
-    if values.ndim != 1:
-        raise TableError(f"{where}: one entry per row is needed, not shape {values.shape[1:]}")
-    if values.dtype.kind in "iu":
-        return values.astype(values.dtype.newbyteorder("="))
-    if values.dtype.kind == "f":
-        whole = values.astype(np.int64) if np.abs(values).max() < 2**53 else None
-        if whole is None or (whole != values).any():
-            raise TableError(f"{where}: floats cannot hold identifiers exactly; store whole numbers or text")
-        return whole
-    decode = (x.decode(errors="replace") if isinstance(x, bytes) else str(x) for x in values)
-    return np.array([text.strip() for text in decode], dtype=str)
-
-
-def _null(column: Column) -> np.ndarray:
-    values = column.values
-    return column.missing | ~np.isfinite(values) if values.dtype.kind == "f" else column.missing
 
 
 def _identifiers(source: TableSource, surveys: Sequence[Survey], id_column: str | None, start: int) -> np.ndarray:
@@ -162,18 +134,7 @@ def _identifiers(source: TableSource, surveys: Sequence[Survey], id_column: str 
         id_column = _find_identifiers(source, surveys)
         if id_column is None:
             return np.arange(start, start + len(source))
-    ids = _labels(source, id_column, start)
-    unique, first, counts = np.unique(ids, return_index=True, return_counts=True)
-    if len(unique) < len(ids):
-        repeated = np.flatnonzero(counts > 1)
-        which = unique[repeated[np.argmin(first[repeated])]]
-        rows = np.flatnonzero(ids == which)[:2] + start
-        raise TableError(
-            f"{source.title}: column {id_column!r}: identifier {which} occurs {(ids == which).sum()} times (rows "
-            f"{rows[0]} and {rows[1]}; the first row is 0): remove repeats, or take another id_column "
-            f"({ROW_NUMBER!r} for row numbers)"
-        )
-    return ids
+    return identifiers(source.column(id_column), f"{source.title}: column {id_column!r}", start)
 
 
 def _find_identifiers(source: TableSource, surveys: Sequence[Survey]) -> str | None:
@@ -186,7 +147,7 @@ def _find_identifiers(source: TableSource, surveys: Sequence[Survey]) -> str | N
     for name in names:
         if name is None:
             continue
-        nulls = int(_null(source.column(name)).sum())
+        nulls = int(null(source.column(name)).sum())
         if not nulls:
             chosen = name
             break
@@ -216,7 +177,7 @@ def write_table(path: str | Path, columns: Mapping[str, np.ndarray], units: Mapp
         raise TableError(f"{path}: columns must be given, and have one length, not {sorted(lengths)}")
     unknown = [name for name in units or {} if name not in columns]
     if unknown:
-        have = _some(list(columns))
+        have = some(list(columns))
         raise TableError(f"{path}: unit given for {unknown[0]!r}, which is no column; columns are {have}")
     partial = path.with_name(f".{os.getpid()}.partial.{path.name}")
     try:

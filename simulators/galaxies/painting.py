@@ -88,4 +88,3 @@ def _shells(cosine: np.ndarray, r: np.ndarray) -> np.ndarray:
         rim = np.exp(np.minimum(r - edge, 0) / np.float32(0.35)) / (1 + np.exp(np.minimum((r - edge) * np.float32(30), 60)))
         light += wedge * rim * np.float32(0.5**k)
     return light.astype(np.float32)
-

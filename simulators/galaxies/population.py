@@ -108,4 +108,3 @@ def _sizes(classes: Sequence[str], magnitudes: tuple[float, float], scale: float
     bright, faint = np.array([BRIGHTNESS[c] for c in classes]).T[..., None]
     log_size = [0.2 * np.log(10) * (mu - m) - 0.5 * np.log(2 * np.pi) + np.log(scale) for mu in (bright, faint)]
     return Limits(("morphology", "magnitude"), (np.arange(len(classes), dtype=float), m), log_size[0], log_size[1], log=True)
-

@@ -5,7 +5,7 @@ the root column ``image_flag`` says why and is empty otherwise. Where the pixels
 taken from its corners if nothing states it: 1.4826 times the median absolute deviation there.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from sbi_da.errors import TableError
 from sbi_da.records.columns import one_line
+from sbi_da.records.image_layouts.catalogue import Catalogue
 from sbi_da.records.images import Images, LazyPixels
 from sbi_da.records.records import ABSENT, OBSERVED, Records
 from sbi_da.surveys.card import Survey
@@ -67,28 +68,16 @@ def image_of(survey: Survey) -> Imaging:
 
 
 def image_records(
-    source: ImageSource,
-    survey: Survey,
-    *,
-    domain: Domain,
-    ids: np.ndarray | None = None,
-    known: Mapping[str, np.ndarray] | None = None,
-    columns: Mapping[str, np.ndarray] | None = None,
-    classes: Mapping[str, list[str]] | None = None,
-    sealed: bool | None = None,
-    max_null: float = 0.1,
+    source: ImageSource, survey: Survey, catalogue: Catalogue, *, domain: Domain, sealed: bool | None = None, max_null: float = 0.1
 ) -> Records:
-    """Records of one image survey.
+    """Records of one image survey. Names of classes are kept in the attributes ``classes_<parameter>``.
 
     Args:
         source: of the images.
         survey: whose images they are.
+        catalogue: what is known of the objects.
         domain: ``simulated`` or ``real``.
-        ids: identifiers, shape ``(object,)``.
-        known: labels, votes and parameters, each of shape ``(object,)``.
-        columns: root columns.
-        classes: names of the classes by parameter; kept in the attribute ``classes_<parameter>``.
-        sealed: whether ``known`` is out of sight until an evaluation opens it; of real objects if None.
+        sealed: whether labels, votes and parameters are out of sight until an evaluation opens them; of real objects if None.
         max_null: a band with a larger share of nulls is absent; in others, the median of the band stands for them.
 
     Raises:
@@ -97,18 +86,16 @@ def image_records(
     images, flags = _inspect(source, image_of(survey), max_null)
     sealed = domain == "real" if sealed is None else sealed
     attrs: dict[str, Any] = {"domain": domain, "source": source.title.rsplit("/", 1)[-1]}
-    attrs |= {f"classes_{name}": list(names) for name, names in (classes or {}).items()}
+    attrs |= {f"classes_{name}": list(names) for name, names in catalogue.classes.items()}
     return Records.build(
-        {}, ids, None if sealed else known, {**(columns or {}), "image_flag": flags}, attrs,
-        images={survey.name: images}, sealed=known if sealed else None,
+        {}, catalogue.ids, None if sealed else catalogue.known, {**catalogue.columns, "image_flag": flags}, attrs,
+        images={survey.name: images}, sealed=catalogue.known if sealed else None,
     )  # fmt: skip
 
 
 def _inspect(source: ImageSource, imaging: Imaging, max_null: float) -> tuple[Images, np.ndarray]:
     """Read everything once: images with their states and errors, and the flag of each."""
     n, bands = source.shape[:2]
-    if n == 0:
-        raise TableError(f"{source.title}: no images")
     state = np.full((n, bands), ABSENT, np.uint8)
     error = np.full((n, bands), np.nan)
     flags = [""] * n

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from sbi_da.errors import TableError
-from sbi_da.records.columns import TableLike, one_line, open_source
+from sbi_da.records.columns import TableLike, one_line, open_source, some
+from sbi_da.records.identifiers import ROW_NUMBER
 from sbi_da.records.image_layouts.assembling import (
     Domain,
     ImageSource,
@@ -20,9 +21,9 @@ from sbi_da.records.image_layouts.assembling import (
     image_of,
     image_records,
 )
+from sbi_da.records.image_layouts.catalogue import Catalogue, read_catalogue
 from sbi_da.records.image_layouts.fits_headers import flux_unit, pixel_scale
-from sbi_da.records.image_layouts.labels import Classes, identifiers, some, texts
-from sbi_da.records.image_layouts.pictures import known_of, root_columns
+from sbi_da.records.image_layouts.labels import Classes
 from sbi_da.records.records import Records
 from sbi_da.surveys.card import Survey
 from sbi_da.surveys.imaging import ImageBand, Imaging
@@ -87,27 +88,21 @@ def read_cutouts(
             f"{folder}: FITS cut-outs hold fluxes, but survey {survey.name!r} has colour composites: take one without a display"
         )
     listed = _list(Path(folder).expanduser(), imaging)
-    known: dict[str, np.ndarray] = {}
-    class_names: dict[str, list[str]] = {}
-    kept: dict[str, np.ndarray] = {}
     if table is None:
-        wanted = [key for key in (id_column, label_column, group_column, *(votes or {}), *parameters, *columns) if key]
+        wanted = [key for key in (id_column, label_column, group_column, *(votes or {}).values(), *parameters, *columns) if key]
         if wanted:
             raise TableError(f"{folder}: the column {wanted[0]!r} needs a table: pass table=")
-        ids = np.array(list(listed))
+        catalogue = Catalogue(np.array(list(listed)))
     else:
         source = open_source(table)
-        if id_column is None:
+        if id_column in (None, ROW_NUMBER):
             raise TableError(f"{source.title}: which column are the files named by? pass id_column=; it has {some(source.names)}")
-        optional = [key for key in (label_column, votes_total, group_column) if key]
-        for key in (id_column, *optional, *(votes or {}).values(), *parameters, *columns):
-            if key not in source.names:
-                raise TableError(f"{source.title}: no column {key!r}; it has {some(source.names)}")
-        ids = identifiers(source.column(id_column), f"{source.title}: column {id_column!r}")
-        known, class_names = known_of(source, name, label_column, classes, votes, votes_total, parameters)
-        kept = root_columns(source, columns)
-        if group_column is not None:
-            kept["group"] = texts(source.column(group_column))
+        catalogue = read_catalogue(
+            source, name=name, label_column=label_column, classes=classes, votes=votes, votes_total=votes_total, parameters=parameters,
+            columns=columns, id_column=id_column, group_column=group_column,
+        )  # fmt: skip
+    ids = catalogue.ids
+    assert ids is not None
     files = [listed.get(str(key), {}) for key in ids]
     if not any(files):
         raise TableError(
@@ -116,10 +111,7 @@ def read_cutouts(
     reader = _Cutouts(files, imaging, resize)
     shape = (len(files), len(imaging.bands), imaging.size, imaging.size)
     of_images = ImageSource(str(folder), reader.read, shape, np.float32, reader.notes, reader.error)
-    records = image_records(
-        of_images, survey, domain=domain, ids=ids, known=known, columns=kept, classes=class_names, sealed=sealed,
-        max_null=max_null,
-    )  # fmt: skip
+    records = image_records(of_images, survey, catalogue, domain=domain, sealed=sealed, max_null=max_null)
     if reader.assumed:
         warnings.warn(
             f"{folder}: {len(reader.assumed)} of {len(files)} objects have neither a zero point nor units of flux density: "

@@ -5,7 +5,7 @@ Three classes: 0 elliptical, 1 irregular, 2 spiral. ``source/`` holds ``galaxy_i
 ``gz_desi/<brick>_<object>.png`` with ``gz_desi_labels.csv``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,9 +13,11 @@ import numpy as np
 
 from sbi_da.errors import TableError, UnknownNameError
 from sbi_da.records.columns import TableSource, open_source
+from sbi_da.records.identifiers import identifiers
 from sbi_da.records.image_layouts.assembling import Domain, Resize, image_of, image_records
-from sbi_da.records.image_layouts.labels import identifiers, some, texts
-from sbi_da.records.image_layouts.pictures import Folder, known_of, picture_source, root_columns
+from sbi_da.records.image_layouts.catalogue import read_catalogue
+from sbi_da.records.image_layouts.labels import texts
+from sbi_da.records.image_layouts.pictures import Folder, picture_source
 from sbi_da.records.records import Records
 from sbi_da.surveys.card import Survey
 
@@ -84,16 +86,11 @@ def read_galaxy_da(
 
         survey = get_survey(part.survey)
     table = open_source(root / part.table)
-    if LABEL not in table.names:
-        raise TableError(f"{table.title}: no column {LABEL!r}; it has {some(table.names)}")
+    kept = [key for key in table.names if key != LABEL]
+    catalogue = read_catalogue(table, name=name, label_column=LABEL, classes=CLASSES, columns=kept)
     pictures = Folder(root / part.folder)
-    names = _picture_names(table, pictures, part)
-    known, class_names = known_of(table, name, LABEL, CLASSES)
-    columns = root_columns(table, [key for key in table.names if key != LABEL])
-    return image_records(
-        picture_source(pictures, names, image_of(survey), resize), survey, domain=part.domain,
-        ids=_identifiers(table, part), known=known, columns=columns, classes=class_names, sealed=sealed,
-    )  # fmt: skip
+    images = picture_source(pictures, _picture_names(table, pictures, part), image_of(survey), resize)
+    return image_records(images, survey, replace(catalogue, ids=_identifiers(table, part)), domain=part.domain, sealed=sealed)
 
 
 def _picture_names(table: TableSource, folder: Folder, part: _Part) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a table or stack says of each object: classes, votes, identifiers.
+"""What a table or stack says of each object: classes and votes.
 
 A class is a code 0 to K-1, its place among the names; NaN where it is not known. Nothing but ``classes`` says which
 values of a column make up a class; without it every value is one.
@@ -11,18 +11,12 @@ import numpy as np
 
 from sbi_da.errors import TableError
 from sbi_da.records.channels import numbers
-from sbi_da.records.columns import Column
+from sbi_da.records.columns import Column, some
 
-__all__ = ["Classes", "class_codes", "column_of", "identifiers", "plain", "some", "texts", "vote_counts"]
+__all__ = ["Classes", "class_codes", "column_of", "plain", "texts", "vote_counts"]
 
 Classes = Mapping[str, str | int | Sequence[str | int]]
 """Class name to the values of the label column it stands for."""
-
-
-def some(names: Sequence[str], most: int = 8) -> str:
-    """The first few names, for a message."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more if names else "none"
 
 
 def column_of(values: np.ndarray) -> Column:
@@ -77,7 +71,7 @@ def class_codes(column: Column, classes: Classes | None, where: str) -> tuple[np
         raise TableError(f"{where}: no row is of any class: the classes hold {some(list(lookup))}; the column has {some(found)}")
     empty = [name for code, name in enumerate(classes) if not (codes == code).any()]
     if empty:
-        warnings.warn(f"{where}: no object of class {some(empty)}; the column has {some(found)}", stacklevel=3)
+        warnings.warn(f"{where}: no object of class {some(empty)}; the column has {some(found)}", stacklevel=4)
     return codes, list(classes)
 
 
@@ -107,28 +101,4 @@ def vote_counts(columns: Mapping[str, Column], total: Column | None, where: str)
             kind = "fractions from 0 to 1" if total is not None else "counts"
             raise TableError(f"{where}: votes for {name!r} run from {np.nanmin(votes):g} to {np.nanmax(votes):g}: {kind} are needed")
         result[name] = votes if total is None else np.rint(votes * numbers(total, f"{where}: total of votes"))
-    return result
-
-
-def identifiers(column: Column, where: str) -> np.ndarray:
-    """Unique identifiers: whole numbers as they are, all else as text.
-
-    Raises:
-        TableError: nulls, floats that are no whole numbers, or repeats.
-    """
-    values = column.values
-    gone = np.flatnonzero(column.missing)
-    if len(gone):
-        raise TableError(f"{where}: {len(gone)} nulls, the first in row {gone[0]} (the first row is 0): name another id_column, or '#row'")
-    if values.dtype.kind == "f" and not (values == np.rint(values)).all():
-        raise TableError(f"{where}: identifiers must be whole numbers or text, not fractions: name another id_column")
-    result = values.astype(np.int64) if values.dtype.kind in "iu" and values.dtype != np.uint64 else texts(column)
-    unique, first, counts = np.unique(result, return_index=True, return_counts=True)
-    if len(unique) < len(result):
-        which = unique[counts > 1][np.argmin(first[counts > 1])]
-        rows = np.flatnonzero(result == which)
-        raise TableError(
-            f"{where}: identifier {which} occurs {len(rows)} times (rows {rows[0]} and {rows[1]}; the first row is 0): remove "
-            "repeats, or take id_column='#row' and keep repeats of an object together with this one as group_column"
-        )
     return result

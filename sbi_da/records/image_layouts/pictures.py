@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from sbi_da.errors import TableError
-from sbi_da.records.channels import numbers
-from sbi_da.records.columns import Column, TableLike, TableSource, one_line, open_source
+from sbi_da.records.columns import TableLike, one_line, open_source
 from sbi_da.records.image_layouts.assembling import (
     Domain,
     ImageSource,
@@ -16,12 +15,13 @@ from sbi_da.records.image_layouts.assembling import (
     image_of,
     image_records,
 )
-from sbi_da.records.image_layouts.labels import Classes, class_codes, identifiers, some, texts, vote_counts
+from sbi_da.records.image_layouts.catalogue import read_catalogue
+from sbi_da.records.image_layouts.labels import Classes, texts
 from sbi_da.records.records import Records
 from sbi_da.surveys.card import Survey
 from sbi_da.surveys.imaging import Imaging
 
-__all__ = ["Folder", "known_of", "picture_source", "read_table_with_images", "root_columns"]
+__all__ = ["Folder", "picture_source", "read_table_with_images"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MODES = ("RGB", "RGBA", "L", "LA", "P", "CMYK", "YCbCr")
@@ -73,25 +73,12 @@ def read_table_with_images(
         TableError: in one line, what is wrong with table or folder and how to mend it.
     """
     source = open_source(table)
-    optional = (label_column, votes_total, group_column, None if id_column == "#row" else id_column)
-    for key in (image_column, *(c for c in optional if c is not None), *(votes or {}).values(), *parameters, *columns):
-        if key not in source.names:
-            raise TableError(f"{source.title}: no column {key!r}; it has {some(source.names)}")
-    if len(source) == 0:
-        raise TableError(f"{source.title}: the table has no rows")
-    listed = Folder(folder)
-    names = texts(source.column(image_column))
-    known, class_names = known_of(source, name, label_column, classes, votes, votes_total, parameters)
-    kept = root_columns(source, columns)
-    if group_column is not None:
-        kept["group"] = texts(source.column(group_column))
-    ids = None
-    if id_column not in (None, "#row"):
-        ids = identifiers(source.column(str(id_column)), f"{source.title}: column {id_column!r}")
-    return image_records(
-        picture_source(listed, names.tolist(), image_of(survey), resize), survey, domain=domain, ids=ids, known=known,
-        columns=kept, classes=class_names, sealed=sealed,
+    catalogue = read_catalogue(
+        source, name=name, label_column=label_column, classes=classes, votes=votes, votes_total=votes_total, parameters=parameters,
+        columns=columns, id_column=id_column, group_column=group_column, needed=[image_column],
     )  # fmt: skip
+    images = picture_source(Folder(folder), texts(source.column(image_column)).tolist(), image_of(survey), resize)
+    return image_records(images, survey, catalogue, domain=domain, sealed=sealed)
 
 
 class Folder:
@@ -167,38 +154,3 @@ def _decode(file: Path | None, name: str) -> np.ndarray:
         raise TableError(f"{file.name}: not a picture, or damaged") from error
     except Exception as error:
         raise TableError(f"{file.name}: {one_line(error)}") from error
-
-
-def known_of(
-    source: TableSource,
-    name: str,
-    label_column: str | None,
-    classes: Classes | None,
-    votes: Mapping[str, str] | None = None,
-    votes_total: str | None = None,
-    parameters: Sequence[str] = (),
-) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
-    """Labels, votes and parameters of a table, each of shape ``(row,)``, and the names of the classes."""
-    known: dict[str, np.ndarray] = {}
-    names: dict[str, list[str]] = {}
-    if label_column is not None:
-        where = f"{source.title}: column {label_column!r}"
-        known[name], names[name] = class_codes(source.column(label_column), classes, where)
-    if votes:
-        total = source.column(votes_total) if votes_total else None
-        counts = vote_counts({k: source.column(v) for k, v in votes.items()}, total, source.title)
-        known |= {f"{name}_votes_{k}": v for k, v in counts.items()}
-        names.setdefault(name, list(votes))
-    known |= {key: numbers(source.column(key), f"{source.title}: column {key!r}") for key in parameters}
-    return known, names
-
-
-def root_columns(source: TableSource, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Columns of a table as arrays: numbers with NaN where null, all else as text."""
-    return {name: _plain_array(source.column(name)) for name in names}
-
-
-def _plain_array(column: Column) -> np.ndarray:
-    if column.values.dtype.kind not in "fiub":
-        return texts(column)
-    return np.where(column.missing, np.nan, column.values) if column.missing.any() else column.values

@@ -1,13 +1,14 @@
 """Images stacked in one array: npz files, HDF5 files, Zarr groups."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from sbi_da.errors import TableError
-from sbi_da.records.columns import Column, one_line
+from sbi_da.records.columns import Column, some
+from sbi_da.records.image_layouts.array_files import ArrayFile, open_arrays
 from sbi_da.records.image_layouts.assembling import (
     Domain,
     ImageSource,
@@ -17,7 +18,8 @@ from sbi_da.records.image_layouts.assembling import (
     image_of,
     image_records,
 )
-from sbi_da.records.image_layouts.labels import Classes, class_codes, column_of, identifiers, some, texts, vote_counts
+from sbi_da.records.image_layouts.catalogue import read_catalogue
+from sbi_da.records.image_layouts.labels import Classes, column_of, texts
 from sbi_da.records.records import Records
 from sbi_da.surveys.card import Survey
 from sbi_da.surveys.imaging import Imaging
@@ -25,7 +27,6 @@ from sbi_da.surveys.imaging import Imaging
 __all__ = ["read_stack"]
 
 Order = Literal["band last", "band first"]
-TAKEN = ("object", "image_flag")
 
 
 def read_stack(
@@ -76,110 +77,41 @@ def read_stack(
         TableError: in one line, what is wrong with the file and how to mend it.
     """
     imaging = image_of(survey)
-    title, names, array, stored = _open(Path(path).expanduser(), images)
-    source = _source(title, stored, imaging, images, order, resize)
-    n = source.shape[0]
-
-    def column(key: str) -> Column:
-        if key not in names:
-            raise TableError(f"{title}: no array {key!r}; it has {some(names)}")
-        values = array(key)
-        if values.shape[:1] != (n,):
-            raise TableError(f"{title}: array {key!r} has shape {values.shape}, but there are {n} images")
-        return column_of(values)
-
-    known: dict[str, np.ndarray] = {}
-    class_names: dict[str, list[str]] = {}
-    if labels is not None:
-        said = _named(column(labels), label_names, names, array, f"{title}: array {labels!r}")
-        known[name], class_names[name] = class_codes(said, classes, f"{title}: array {labels!r}")
-    if votes:
-        counts = vote_counts({k: column(v) for k, v in votes.items()}, column(votes_total) if votes_total else None, title)
-        known |= {f"{name}_votes_{k}": v for k, v in counts.items()}
-        class_names.setdefault(name, list(votes))
-    for key in parameters:
-        known[key] = column(key).values.astype(float)
-    ids = None if id_column in (None, "#row") else identifiers(column(id_column), f"{title}: array {id_column!r}")
-    columns: dict[str, np.ndarray] = {}
-    used = {images, labels, label_names if isinstance(label_names, str) else None, *parameters, *(votes or {}).values()}
-    for key in names:
-        if key not in used | {id_column} and (values := array(key)).shape == (n,):
-            if key in TAKEN:
-                raise TableError(f"{title}: the name {key!r} of an array is taken: rename it")
-            columns[key] = texts(column_of(values)) if values.dtype.kind in "SOU" else values
-    if group_column is not None:
-        columns["group"] = texts(column(group_column))
-    return image_records(
-        source, survey, domain=domain, ids=ids, known=known, columns=columns, classes=class_names, sealed=sealed,
-        max_null=max_null,
+    file = open_arrays(Path(path).expanduser(), images)
+    if images not in file.kinds:
+        raise TableError(f"{file.title}: no array {images!r}; it has {some(list(file.kinds))}: say which holds the images")
+    source = _source(file, imaging, images, order, resize)
+    rows = _Rows(file, source.shape[0])
+    used = {images, labels, label_names if isinstance(label_names, str) else None, id_column, *parameters, *(votes or {}).values()}
+    kept = [key for key, (shape, _) in file.kinds.items() if key not in used and shape == (len(rows),)]
+    catalogue = read_catalogue(
+        rows, name=name, label_column=labels, classes=classes, votes=votes, votes_total=votes_total, parameters=parameters,
+        columns=kept, id_column=id_column, group_column=group_column, kind="array",
+        named=lambda column: _named(column, label_names, file, f"{file.title}: array {labels!r}"),
     )  # fmt: skip
+    return image_records(source, survey, catalogue, domain=domain, sealed=sealed, max_null=max_null)
 
 
-Reader = Callable[[np.ndarray], np.ndarray]
+class _Rows:
+    """The arrays of a file as the columns of a table, a row for every image."""
+
+    def __init__(self, file: ArrayFile, images: int) -> None:
+        self.title, self.names = file.title, list(file.kinds)
+        self._file, self._images = file, images
+
+    def __len__(self) -> int:
+        return self._images
+
+    def column(self, name: str) -> Column:
+        shape = self._file.kinds[name][0]
+        if shape[:1] != (self._images,):
+            raise TableError(f"{self.title}: array {name!r} has shape {shape}, but there are {self._images} images")
+        return column_of(self._file.read(name, ...))
 
 
-def _open(path: Path, images: str) -> tuple[str, list[str], Callable[[str], np.ndarray], tuple[tuple[int, ...], Any, Reader]]:
-    """What messages call it, names of its arrays, a way to read one, and shape, dtype and reader of the images."""
-    title = str(path)
-    if not path.exists():
-        raise TableError(f"{title}: no such file")
-    suffix = path.suffix.lower()
-    try:
-        if path.is_dir():
-            return (title, *_open_zarr(path, images))
-        if suffix == ".npz":
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-                arrays = {key: held[key] for key in held.files}
-            stored = arrays[_known(images, list(arrays), title)]
-            return title, list(arrays), arrays.__getitem__, (stored.shape, stored.dtype, stored.__getitem__)
-        if suffix in (".h5", ".hdf5", ".hdf"):
-            return (title, *_open_hdf5(path, images))
-    except TableError:
-        raise
-    except Exception as error:
-        raise TableError(f"{title}: cannot be read ({one_line(error)}): the file is damaged, or of another format") from error
-    raise TableError(f"{title}: unknown format {suffix!r}; known are .npz, .h5, .hdf5, .hdf, and folders of Zarr arrays")
-
-
-def _known(name: str, names: list[str], title: str) -> str:
-    if name not in names:
-        raise TableError(f"{title}: no array {name!r}; it has {some(names)}: say which holds the images")
-    return name
-
-
-def _open_zarr(path: Path, images: str) -> tuple[list[str], Callable[[str], np.ndarray], tuple[tuple[int, ...], Any, Reader]]:
-    import zarr
-
-    group: Any = zarr.open_group(str(path), mode="r")
-    names = sorted(key for key, _ in group.arrays())
-    stored = group[_known(images, names, str(path))]
-    return names, lambda key: np.asarray(group[key][...]), (stored.shape, stored.dtype, lambda rows: stored.oindex[rows])
-
-
-def _open_hdf5(path: Path, images: str) -> tuple[list[str], Callable[[str], np.ndarray], tuple[tuple[int, ...], Any, Reader]]:
-    try:
-        import h5py
-    except ImportError as error:
-        raise TableError(f"{path}: HDF5 files need h5py: pip install 'sbi-da[grids]'") from error
-
-    def read(key: str, rows: Any = ...) -> np.ndarray:
-        if isinstance(rows, np.ndarray) and len(rows) == rows[-1] - rows[0] + 1:
-            rows = slice(int(rows[0]), int(rows[-1]) + 1)  # HDF5 is slow at single rows
-        with h5py.File(path, "r") as held:  # opened anew each time: an open file outlives neither threads nor forks
-            return np.asarray(held[key][rows])
-
-    with h5py.File(path, "r") as held:
-        names = sorted(key for key in held if isinstance(held[key], h5py.Dataset))
-        stored = held[images] if images in held else held[_known(images, names, str(path))]
-        shape, dtype = stored.shape, stored.dtype
-    return names, read, (shape, dtype, lambda rows: read(images, rows))
-
-
-def _source(
-    title: str, stored: tuple[tuple[int, ...], Any, Reader], imaging: Imaging, images: str, order: Order | None, resize: Resize | None
-) -> ImageSource:
-    shape, dtype, read = stored
-    where = f"{title}: array {images!r}"
+def _source(file: ArrayFile, imaging: Imaging, images: str, order: Order | None, resize: Resize | None) -> ImageSource:
+    shape, dtype = file.kinds[images]
+    where = f"{file.title}: array {images!r}"
     if dtype.kind not in "fu" or (dtype.kind == "u" and dtype.itemsize > 1):
         raise TableError(f"{where}: pixels are bytes or floats, not {dtype}: convert them")
     if dtype.kind == "u" and imaging.display is None:
@@ -189,11 +121,11 @@ def _source(
     kept = np.dtype("u1") if dtype.kind == "u" else np.dtype("f4")
 
     def pixels(positions: np.ndarray) -> np.ndarray:
-        block = read(positions).astype(kept, copy=False)
+        block = file.read(images, positions).astype(kept, copy=False)
         block = block[:, None] if flat else np.moveaxis(block, 3, 1) if last else block
         return fit(block, imaging, resize, where)
 
-    return ImageSource(title, pixels, (shape[0], len(imaging.bands), imaging.size, imaging.size), kept)
+    return ImageSource(file.title, pixels, (shape[0], len(imaging.bands), imaging.size, imaging.size), kept)
 
 
 def _band_last(shape: tuple[int, ...], imaging: Imaging, where: str, order: Order | None) -> bool:
@@ -215,16 +147,14 @@ def _band_last(shape: tuple[int, ...], imaging: Imaging, where: str, order: Orde
     return ways[0] == "band last"
 
 
-def _named(
-    column: Column, names: str | Sequence[str] | None, arrays: list[str], array: Callable[[str], np.ndarray], where: str
-) -> Column:
+def _named(column: Column, names: str | Sequence[str] | None, file: ArrayFile, where: str) -> Column:
     """Labels as text where they are numbers of names; negative numbers are null."""
     if names is None or column.values.dtype.kind not in "iuf":
         return column
     if isinstance(names, str):
-        if names not in arrays:
+        if names not in file.kinds:
             return column
-        names = list(texts(column_of(array(names))))
+        names = list(texts(column_of(file.read(names, ...))))
     codes = np.where(column.missing, -1, column.values).astype(int)
     if codes.max(initial=-1) >= len(names):
         raise TableError(f"{where}: the label {codes.max()} has no name; there are {len(names)}: {some(list(names))}")

@@ -1,0 +1,63 @@
+"""Co-training of a network and of what is measured: each teaches the other the classes of real objects.
+
+The network sees images alone, the measurements being withheld; a regression on measurements and on the network's logits classifies real
+objects anew (:mod:`sbi_da.alignment.class_refinement`); a fresh network learns that from images, and so on. Two views that err
+independently mend each other (Blum & Mitchell 1998, COLT, 92), which a network that sees the measurements too would not: it would learn
+the regression by heart. Only the last one sees everything.
+"""
+
+import numpy as np
+import torch
+
+from sbi_da.alignment.class_refinement import Refined, physical_features, refine
+from sbi_da.class_alignment_config import Refinement
+from sbi_da.encoders.morphometry import NAMES
+from sbi_da.errors import SbiDaError, UnknownNameError
+from sbi_da.estimator import Estimator
+from sbi_da.layout import Observations
+from sbi_da.measured import measurements, pictures
+from sbi_da.posteriors.categorical import CategoricalHead
+from sbi_da.records import ABSENT
+
+__all__ = ["refined", "turned_log_probabilities"]
+
+CHUNK = 256
+
+
+def turned_log_probabilities(estimator: Estimator, real: Observations) -> np.ndarray:
+    """Log-probabilities ``(object, class)`` from the mean logits of the images turned by 0, 90, 180 and 270 degrees."""
+    head = estimator.head
+    assert isinstance(head, CategoricalHead)
+    training = estimator.training
+    estimator.eval()
+    found = [torch.zeros(0, head.classes)]
+    with torch.inference_mode():
+        for start in range(0, len(real), CHUNK):
+            batch = measurements(real, slice(start, start + CHUNK))
+            side = torch.full((len(batch["state"]),), True)
+            turns = [{name: (torch.rot90(x, k, (2, 3)), seen) for name, (x, seen) in pictures(batch).items()} for k in range(4)]
+            logits = [head.logits(estimator.context(batch["value"], batch["error"], batch["state"], side, images)) for images in turns]
+            found.append(torch.stack(logits).mean(0))
+    estimator.train(training)
+    return torch.cat(found).log_softmax(-1).double().numpy()
+
+
+def refined(estimator: Estimator, real: Observations, how: Refinement) -> Refined:
+    """Classes of the real objects by what is measured of them and what the estimator thinks of them.
+
+    Raises:
+        UnknownNameError: a summary that is not measured.
+        SbiDaError: no images, or too few objects.
+    """
+    tokens = estimator.images
+    if tokens is None or not real.images:
+        raise SbiDaError("refinement needs images to measure")
+    for key in how.summaries:
+        if key not in NAMES:
+            raise UnknownNameError("summary", key, list(NAMES))
+    name = max(real.images, key=lambda key: int((real.images[key].state != ABSENT).sum()))
+    parts = [pictures(measurements(real, slice(start, start + CHUNK)))[name] for start in range(0, len(real), CHUNK)]
+    summaries = np.concatenate([tokens.summaries(name, *part).numpy() for part in parts])
+    chosen = (*(NAMES.index(key) for key in how.summaries), *range(len(NAMES), summaries.shape[1]))
+    log_p = turned_log_probabilities(estimator, real)
+    return refine(physical_features(summaries, log_p, chosen), np.exp(log_p), how.share, how.even)

@@ -1,0 +1,63 @@
+"""Columns that name objects, or groups of them: whole numbers and text, never through a float."""
+
+import numpy as np
+
+from sbi_da.errors import TableError
+from sbi_da.records.channels import refuse_rows
+from sbi_da.records.columns import Column
+
+__all__ = ["ROW_NUMBER", "entries", "identifiers", "null"]
+
+ROW_NUMBER = "#row"
+"""What is said in place of a column for row numbers."""
+
+
+def null(column: Column) -> np.ndarray:
+    """Where a column says nothing, boolean, shape ``(row,)``."""
+    values = column.values
+    return column.missing | ~np.isfinite(values) if values.dtype.kind == "f" else column.missing
+
+
+def entries(column: Column, where: str, first_row: int = 0) -> np.ndarray:
+    """A column of names or whole numbers, shape ``(row,)``.
+
+    Args:
+        column: the column.
+        where: file and column, for messages.
+        first_row: number of the first row, for messages.
+
+    Raises:
+        TableError: nulls, more than one entry a row, or floats that are no whole numbers or too large to be exact.
+    """
+    values = column.values
+    if values.ndim != 1:
+        raise TableError(f"{where}: one entry per row is needed, not shape {values.shape[1:]}")
+    refuse_rows(null(column), where, "nulls", "give every row a value or name another column", first_row)
+    if values.dtype.kind in "iu":
+        return values.astype(values.dtype.newbyteorder("="))
+    if values.dtype.kind == "f":
+        whole = values.astype(np.int64) if np.abs(values).max(initial=0) < 2**53 else None
+        if whole is None or (whole != values).any():
+            raise TableError(f"{where}: floats cannot hold identifiers exactly; store whole numbers or text")
+        return whole
+    decode = (x.decode(errors="replace") if isinstance(x, bytes) else str(x) for x in values)
+    return np.array([text.strip() for text in decode], dtype=str)
+
+
+def identifiers(column: Column, where: str, first_row: int = 0) -> np.ndarray:
+    """Unique identifiers, shape ``(row,)``; arguments as of :func:`entries`.
+
+    Raises:
+        TableError: what :func:`entries` refuses, or repeats.
+    """
+    ids = entries(column, where, first_row)
+    unique, first, counts = np.unique(ids, return_index=True, return_counts=True)
+    if len(unique) < len(ids):
+        which = unique[counts > 1][np.argmin(first[counts > 1])]
+        rows = np.flatnonzero(ids == which)
+        raise TableError(
+            f"{where}: identifier {which} occurs {len(rows)} times (rows {rows[0] + first_row} and {rows[1] + first_row}; the first row "
+            f"is 0): remove repeats, or take id_column={ROW_NUMBER!r} for row numbers and keep repeats of an object together with "
+            "this column as group_column"
+        )
+    return ids
