@@ -92,6 +92,8 @@ def align(
     config = config or AlignmentConfig()
     if base.classes:
         raise SbiDaError("this estimator infers a class: align it with sbi_da.class_alignment_run.align_classes")
+    if base.target != "density":
+        raise SbiDaError(f"this estimator infers {base.target}: only estimators of parameters and of classes can be aligned")
     experiment = Config.model_validate(base.metadata["config"])
     if simulator is None:
         if experiment.simulator is None:

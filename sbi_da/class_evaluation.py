@@ -1,6 +1,6 @@
-"""Evaluating and asking a classifier: from records to what the diagnostics of classes take."""
+"""Evaluating a classifier: from records to what the diagnostics of classes take."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from sbi_da.records import ABSENT, Images, Records
 from sbi_da.runs import sources
 from sbi_da.surveys import Imaging
 
-__all__ = ["class_columns", "evaluate_class_records", "open_labels"]
+__all__ = ["evaluate_class_records", "open_labels"]
 
 COMPARED = 1000
 """Simulated objects, at most, whose features are compared with those of the objects evaluated."""
@@ -110,40 +110,3 @@ def _simulated(estimator: Estimator) -> tuple[np.ndarray, np.ndarray] | None:
 
 def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-
-
-def class_columns(
-    estimator: Estimator, records: Records, fractions: Mapping[str, float] | None = None, chunk: int = 2000
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Answers of a classifier as columns, computed in chunks of objects.
-
-    Args:
-        estimator: who answers.
-        records: the objects.
-        fractions: of the classes, in place of those that the posterior assumes.
-        chunk: objects at a time.
-
-    Returns:
-        Columns ``<name>`` (the most probable class), ``<name>_probability``, ``<name>_entropy`` [nats], ``<name>_p_<class>`` and
-        ``anomaly`` (how unlike the simulations the object is: the share of these that are less unlike); and why an image could not be read,
-        shape ``(object,)``.
-    """
-    name, classes, n = estimator.prior.names[0], estimator.classes, len(records)
-    real = records.attrs.get("domain") == "real"
-    p, anomaly = np.full((n, len(classes)), np.nan), np.full(n, np.nan)
-    for start in range(0, max(1, n), chunk):
-        rows = slice(start, start + chunk)
-        part = records.isel(rows)
-        observed = estimator.layout.read(part)
-        context = estimator.encode(observed, real=real)
-        posterior = estimator.classify(context, part.ids, real)
-        posterior = posterior if fractions is None else posterior.under(fractions)
-        p[rows] = posterior.probabilities().values
-        anomaly[rows] = np.where((observed.states != ABSENT).any(1), estimator.anomaly(context), np.nan)
-    best = p.argmax(1)
-    columns = {name: np.array(classes)[best], f"{name}_probability": p[np.arange(n), best]}
-    with np.errstate(divide="ignore", invalid="ignore"):
-        columns[f"{name}_entropy"] = -np.where(p > 0, p * np.log(p), 0.0).sum(1)
-    columns |= {f"{name}_p_{c}": p[:, k] for k, c in enumerate(classes)}
-    columns["anomaly"] = anomaly
-    return columns, np.asarray(records.columns.get("image_flag", np.full(n, "")), dtype=str)

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from sbi_da.errors import SbiDaError, UnknownNameError
-from sbi_da.prior import Prior
 
-__all__ = ["ClassPrior", "prior_from_dict"]
+__all__ = ["ClassPrior"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,20 @@ class ClassPrior:
         """The parameter's name, in a list."""
         return [self.name]
 
+    @property
+    def counts(self) -> np.ndarray:
+        """Training objects of each class, shape ``(class,)``; where their number is not bounded, per ten thousand."""
+        return np.array(self.fractions) * (self.objects or 10_000)
+
+    @property
+    def columns(self) -> list[str]:
+        """What records must hold: the class."""
+        return [self.name]
+
+    def groups(self, z: np.ndarray) -> np.ndarray:
+        """Objects alike, for what is normal: the classes ``z``, shape ``(object, 1)``; shape ``(object,)``."""
+        return z[:, 0].astype(int)
+
     def bounds(self, name: str) -> tuple[float, float]:
         """First and last code."""
         if name != self.name:
@@ -81,8 +94,3 @@ class ClassPrior:
     def from_dict(cls, content: Mapping[str, Any]) -> "ClassPrior":
         """Inverse of :meth:`to_dict`."""
         return cls(content["name"], tuple(content["classes"]), tuple(content["fractions"]), content["objects"])
-
-
-def prior_from_dict(content: Mapping[str, Any]) -> Prior | ClassPrior:
-    """A prior of classes or of continuous parameters from plain content."""
-    return ClassPrior.from_dict(content) if "classes" in content else Prior.from_dict(content)

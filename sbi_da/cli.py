@@ -28,6 +28,17 @@ def _whole(least: int) -> Callable[[str], int]:
     return read
 
 
+def _share(text: str) -> float:
+    """Argument type: a number from 0 to 1, 1 excluded."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 1:
+        raise argparse.ArgumentTypeError(f"must be a share from 0 to below 1, not {text!r}")
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("sbi-da", description="Posteriors for objects seen by some surveys and not by others.")
     parser.add_argument("--version", action="version", version=f"sbi-da {__version__}")
@@ -83,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--surveys", help="use only these, comma-separated")
     add.add_argument("--given", action="append", default=[], metavar="NAME=VALUE", help="a parameter that is known")
     add.add_argument("--prior", metavar="FILE", help="YAML of laws by parameter that replace the training prior's")
+    add.add_argument("--reject", type=_share, metavar="SHARE", help="of classes, votes, labels: say which objects are like none of the "
+                     "simulations, by a threshold that this share of held-out simulations exceeds")
+    add.add_argument("--reject-by", choices=["anomaly", "entropy"], default="anomaly", help="the score of --reject (default anomaly)")
     add.add_argument("--draws", type=_whole(1), default=1000, metavar="N")
     add.add_argument("--seed", type=_whole(0), default=0)
     add.add_argument("--out", type=Path, metavar="FILE", help="write the summaries: .parquet .fits .ecsv .csv .vot")
@@ -150,7 +164,7 @@ def _train(arguments: argparse.Namespace) -> None:
     from sbi_da.config import load_config
     from sbi_da.runs import train
 
-    estimator = train(load_config(arguments.config, arguments.overrides), arguments.out, not arguments.quiet)
+    estimator = train(load_config(arguments.config, arguments.overrides), arguments.out, not arguments.quiet, print)
     training = estimator.metadata.get("training", {})
     print(
         f"estimator of {', '.join(estimator.parameter_names)} from {', '.join(estimator.surveys)}: {arguments.out}\n"
@@ -249,10 +263,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     metrics, figures = evaluate(estimator, records, arguments.draws, arguments.seed)
     write_evaluation(metrics, figures, out)
     overall = metrics["overall"]
-    if estimator.classes:
-        from sbi_da.console import class_scores
+    if estimator.target != "density":
+        from sbi_da.console import class_scores, target_scores
 
-        print(class_scores(metrics, arguments.out))
+        print((class_scores if estimator.classes else target_scores)(metrics, arguments.out))
         return
     print(f"{overall['n']} objects, coverage error {overall['coverage']['error']['value']:.4f}: {arguments.out / 'report.html'}")
 
@@ -279,11 +293,12 @@ def _read_prior(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _query(arguments: argparse.Namespace) -> None:
-    from sbi_da.console import print_classes, print_summaries
+    from sbi_da.console import print_classes, print_labels, print_summaries, print_votes
     from sbi_da.estimator import Estimator
     from sbi_da.inference import LOW_ESS, NO_DATA, OUTSIDE_PRIOR, query, read_objects, summary_units
     from sbi_da.records import write_table
     from sbi_da.records.columns import astropy_format
+    from sbi_da.rejection import REJECTED
 
     given: dict[str, float] = {}
     for name, value in _pairs(arguments.given, "--given", "NAME=NUMBER").items():
@@ -305,15 +320,16 @@ def _query(arguments: argparse.Namespace) -> None:
         records = records.sel(arguments.id)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="effective sample size")  # the flags say it
-        columns = query(estimator, records, arguments.draws, given, prior, arguments.seed)
+        columns = query(estimator, records, arguments.draws, given, prior, arguments.seed, arguments.reject, arguments.reject_by)
     if arguments.out:
         write_table(arguments.out, columns, summary_units(estimator))
         flags = [str(flag).split("+") for flag in columns["flag"]]
         unseen, weak = sum(NO_DATA in flag for flag in flags), sum(bool({LOW_ESS, OUTSIDE_PRIOR} & set(flag)) for flag in flags)
         weakly = f", {weak} with few effective draws (see flag)" if weak else ""
-        print(f"{len(records)} objects, {unseen} without data (answered by the prior){weakly}: {arguments.out}")
-    elif estimator.classes:
-        print_classes(columns, estimator)
+        turned = f", {sum(columns['status'] == REJECTED)} rejected (see status)" if "status" in columns else ""
+        print(f"{len(records)} objects, {unseen} without data (answered by the prior){weakly}{turned}: {arguments.out}")
+    elif estimator.target != "density":
+        {"class": print_classes, "votes": print_votes, "labels": print_labels}[estimator.target](columns, estimator)
     else:
         print_summaries(columns, [n for n in (*estimator.parameter_names, *estimator.derived)], estimator)
 

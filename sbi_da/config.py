@@ -3,6 +3,7 @@
 import copy
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -19,6 +20,7 @@ from sbi_da.network import NetworkConfig
 from sbi_da.optimiser import OptimiserKind
 from sbi_da.proposal import Proposal
 from sbi_da.records import AnyMissing, NothingMissing
+from sbi_da.transfer import Transfer
 
 __all__ = ["Config", "TrainingConfig", "config_from", "config_root", "list_configs", "load_config", "override", "read_mapping"]
 
@@ -42,6 +44,8 @@ class TrainingConfig(_Strict):
         gradient_clip: largest gradient norm.
         patience: epochs without a better held-out NLL before stopping.
         validation: held-out simulated objects.
+        start: a trained artefact, or the run that holds one, whose weights to start from where they fit.
+        transfer: which of them.
         records: train on these saved records instead of simulating (their noise is then fixed).
         augmentation: how images are transformed at random.
         threads: torch threads; None leaves torch's own choice.
@@ -58,6 +62,8 @@ class TrainingConfig(_Strict):
     gradient_clip: float = Field(5.0, gt=0)
     patience: int = Field(8, ge=1)
     validation: int = Field(5000, ge=2)
+    start: str | None = None
+    transfer: Transfer = Transfer()
     records: str | None = None
     augmentation: Augmentation | None = None
     threads: int | None = Field(None, ge=1)
@@ -125,6 +131,17 @@ def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+class _Loader(yaml.SafeLoader):
+    """As YAML 1.2 has it: ``yes`` and ``no``, which volunteers answer, are texts; ``true`` and ``false`` alone are not."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
     """Content of a YAML file that must be a mapping.
 
@@ -132,7 +149,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         ConfigError: no such file, not YAML, or not a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), _Loader)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,25 +18,32 @@ from torch import Tensor, nn
 import sbi_da
 from sbi_da.alignment.adapter import RealBranch
 from sbi_da.alignment.features import Features
+from sbi_da.any_prior import AnyPrior, prior_from_dict
 from sbi_da.atomic import whole_folder
-from sbi_da.class_prior import ClassPrior, prior_from_dict
+from sbi_da.class_prior import ClassPrior
 from sbi_da.encoders import ScalarEncoder
 from sbi_da.encoders.images import ImageTokens, Pictures, runnable
 from sbi_da.errors import ArtefactError, SbiDaError, UnknownNameError
 from sbi_da.fusion import MaskedTransformer
+from sbi_da.label_prior import LabelPrior
 from sbi_da.layout import Layout, Observations
 from sbi_da.measured import measurements, pictures
-from sbi_da.network import NetworkConfig
+from sbi_da.network import NetworkConfig, Target
 from sbi_da.normality import Normality
 from sbi_da.posteriors import Posterior, SplineHead
 from sbi_da.posteriors.categorical import CategoricalHead
 from sbi_da.posteriors.class_losses import initial_logit_scale
 from sbi_da.posteriors.class_posterior import ClassPosterior
+from sbi_da.posteriors.label_head import LabelHead
+from sbi_da.posteriors.label_posterior import LabelPosterior
 from sbi_da.posteriors.recalibration import RecalibratedHead, Recalibration
+from sbi_da.posteriors.vote_head import VoteHead
+from sbi_da.posteriors.vote_posterior import VotePosterior
 from sbi_da.prior import Prior
 from sbi_da.records import ABSENT, Records
 from sbi_da.simulators import Parameter, Simulator, get_simulator
 from sbi_da.surveys import Survey
+from sbi_da.vote_prior import VotePrior
 
 __all__ = ["Estimator", "NetworkConfig", "SimulatorSpec"]
 
@@ -65,7 +72,7 @@ class Estimator(nn.Module):
 
     Args:
         surveys: surveys it reads.
-        prior: joint prior of the inferred parameters, in whose normal scores the network works; or that of a class.
+        prior: joint prior of the inferred parameters, in whose normal scores the network works; or that of a class, of votes, of labels.
         parameters: description of the inferred parameters and derived quantities by name.
         network: sizes.
         derived: quantities computed from draws by the simulator.
@@ -77,7 +84,7 @@ class Estimator(nn.Module):
     def __init__(
         self,
         surveys: Sequence[Survey],
-        prior: Prior | ClassPrior,
+        prior: AnyPrior,
         parameters: Mapping[str, Parameter],
         network: NetworkConfig | None = None,
         derived: Sequence[str] = (),
@@ -100,14 +107,7 @@ class Estimator(nn.Module):
         self.encoder = ScalarEncoder(kinds, index, size.width, size.summary, len(self.layout.surveys))
         self.images = ImageTokens(self.layout.surveys, size.images, size.width, size.summary) if self.layout.cameras else None
         self.fusion = MaskedTransformer(size.width, size.context, size.layers, size.heads, size.summary, size.blocks)
-        self.head: SplineHead | CategoricalHead
-        if isinstance(prior, ClassPrior):
-            head = size.classifier
-            self.head = CategoricalHead(len(prior.classes), size.context, head.hidden, head.dropout, head.logit_scale)
-            if head.logit_scale:
-                self.head.start_scale(torch.from_numpy(initial_logit_scale(self.class_counts)))
-        else:
-            self.head = SplineHead(len(prior.names), size.context, size.transforms, size.bins, size.hidden)
+        self.head = _head(prior, size)
         self.adapter: RealBranch | None = None
         self.adapt(adapter)
         self.recalibration: Recalibration | None = None
@@ -131,6 +131,12 @@ class Estimator(nn.Module):
         """Put a fresh branch for real objects in place, or none; it changes nothing until it is trained."""
         size, index = self.network, self.layout.survey_index.tolist()
         self.adapter = RealBranch(parts, index, size.width, size.summary, size.context, surveys=len(self.surveys)) if parts else None
+
+    @property
+    def target(self) -> Literal["density"] | Target:
+        """What is inferred: the density of continuous parameters, a class, votes on questions, or labels."""
+        kinds: dict[type, Literal["density"] | Target] = {Prior: "density", VotePrior: "votes", LabelPrior: "labels"}
+        return kinds.get(type(self.prior), "class")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -159,6 +165,20 @@ class Estimator(nn.Module):
         """For contexts, the share of simulated objects that are less unlike their classes; NaN where that was not learned."""
         return np.full(len(context), np.nan) if self.normality is None else self.normality(context.double().numpy())
 
+    def answer(self, context: Tensor, ids: np.ndarray, real: bool = False) -> ClassPosterior | VotePosterior | LabelPosterior:
+        """Posteriors of classes, votes or labels from contexts ``(object, context)``.
+
+        Raises:
+            SbiDaError: continuous parameters are inferred.
+        """
+        with torch.inference_mode():
+            if isinstance(self.head, VoteHead) and isinstance(self.prior, VotePrior):
+                alpha = self.prior.by_question(self.head.concentrations(context).double().numpy())
+                return VotePosterior(ids, self.prior.questions, alpha)
+            if isinstance(self.head, LabelHead):
+                return LabelPosterior(ids, tuple(self.prior.names), self.head.logits(context).double().numpy())
+        return self.classify(context, ids, real)
+
     def classify(self, context: Tensor, ids: np.ndarray, real: bool = False) -> ClassPosterior:
         """Posteriors of classes from contexts ``(object, context)``."""
         if not isinstance(self.head, CategoricalHead) or not isinstance(self.prior, ClassPrior):
@@ -173,10 +193,10 @@ class Estimator(nn.Module):
         """Prior and head where continuous parameters are inferred.
 
         Raises:
-            SbiDaError: a class is inferred.
+            SbiDaError: a class, votes or labels are inferred.
         """
-        if isinstance(self.prior, ClassPrior) or not isinstance(self.head, SplineHead):
-            raise SbiDaError(f"this estimator infers the class {', '.join(self.prior.names)}: it has no density over parameters")
+        if not isinstance(self.prior, Prior) or not isinstance(self.head, SplineHead):
+            raise SbiDaError(f"this estimator infers the {self.target} {', '.join(self.prior.names)}: it has no density over parameters")
         return self.prior, self.head
 
     @property
@@ -184,7 +204,7 @@ class Estimator(nn.Module):
         """Training objects of each class, shape ``(class,)``; of a simulator, whose number is not bounded, per ten thousand."""
         if not isinstance(self.prior, ClassPrior):
             raise SbiDaError("this estimator infers no class")
-        return np.array(self.prior.fractions) * (self.prior.objects or 10_000)
+        return self.prior.counts
 
     def features(
         self, value: Tensor, error: Tensor, state: Tensor, real: Tensor | None = None, images: Pictures | None = None
@@ -245,14 +265,14 @@ class Estimator(nn.Module):
         """Posteriors of ``records``; surveys they lack are absent, surveys the estimator does not know are not read.
 
         Returns:
-            A :class:`~sbi_da.posteriors.Posterior`, or of a class a :class:`~sbi_da.posteriors.class_posterior.ClassPosterior`.
+            A :class:`~sbi_da.posteriors.Posterior`, or as :meth:`answer` gives them.
         """
         unread = [s for s in records.surveys if s not in self.surveys]
         if unread and len(unread) == len(records.surveys):
             raise SbiDaError(f"the estimator reads {', '.join(self.surveys)}; the records hold only {', '.join(unread)}")
         real = records.attrs.get("domain") == "real"
-        if isinstance(self.head, CategoricalHead):
-            return self.classify(self.encode(self.layout.read(records), real=real), records.ids, real)
+        if self.target != "density":
+            return self.answer(self.encode(self.layout.read(records), real=real), records.ids, real)
         prior, head = self.density
         return Posterior(
             RecalibratedHead(head, self.recalibration) if real and self.recalibration else head,
@@ -366,6 +386,25 @@ class Estimator(nn.Module):
         except (KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
             raise ArtefactError(f"{path}: cannot be read ({' '.join(str(error).split())}): train it again") from error
         return estimator.eval()
+
+
+def _head(prior: AnyPrior, network: NetworkConfig) -> SplineHead | CategoricalHead | VoteHead | LabelHead:
+    """The head that fits a prior, where its training starts."""
+    how, context = network.classifier, network.context
+    if isinstance(prior, ClassPrior):
+        head = CategoricalHead(len(prior.classes), context, how.hidden, how.dropout, how.logit_scale)
+        if how.logit_scale:
+            head.start_scale(torch.from_numpy(initial_logit_scale(prior.counts)))
+        return head
+    if isinstance(prior, VotePrior):
+        votes = VoteHead(prior.sizes, context, how.hidden, how.dropout)
+        votes.start(torch.tensor(prior.concentrations))
+        return votes
+    if isinstance(prior, LabelPrior):
+        labels = LabelHead(len(prior.names), context, how.hidden, how.dropout)
+        labels.start(torch.tensor(list(prior.rates.values())))
+        return labels
+    return SplineHead(len(prior.names), context, network.transforms, network.bins, network.hidden)
 
 
 def _parameter(content: Mapping[str, Any]) -> Parameter:

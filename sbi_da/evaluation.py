@@ -18,6 +18,8 @@ from sbi_da.estimator import Estimator
 from sbi_da.evaluation_report import evaluation_report
 from sbi_da.layout import Observations
 from sbi_da.records import LIMIT, OBSERVED, Records
+from sbi_da.target_evaluation import evaluate_target_records
+from sbi_da.target_report import target_report
 
 __all__ = ["evaluate", "signal_to_noise", "strata", "write_evaluation"]
 
@@ -75,7 +77,10 @@ def draw(estimator: Estimator, records: Records, names: list[str], draws: int, s
 def evaluate(
     estimator: Estimator, records: Records, draws: int = 500, seed: int = 0
 ) -> tuple[dict[str, Any], dict[str, Figure]]:
-    """Metrics and figures; of a classifier those of :func:`~sbi_da.classifier_evaluation.evaluate_classifier`.
+    """Metrics and figures.
+
+    Of a classifier those of :func:`~sbi_da.classifier_evaluation.evaluate_classifier`, of votes and labels those of
+    :func:`~sbi_da.target_evaluation.evaluate_target_records`.
 
     Args:
         estimator: what is judged.
@@ -88,6 +93,8 @@ def evaluate(
     """
     if estimator.classes:
         return evaluate_class_records(estimator, records, seed)
+    if estimator.target != "density":
+        return evaluate_target_records(estimator, records, seed)
     records = records.opened()
     known = records.parameters
     lacking = [n for n in estimator.parameter_names if n not in known]
@@ -145,6 +152,8 @@ def write_evaluation(metrics: Mapping[str, Any], figures: Mapping[str, Figure], 
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
         if "classes" in metrics:
             report = classification_report(metrics, figures)
+        elif "target" in metrics:
+            report = target_report(metrics, figures)
         else:
             report = evaluation_report(metrics, figures, "Evaluation", NOTES)
         report.write(folder / "report.html")

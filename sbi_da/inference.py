@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from sbi_da.class_evaluation import class_columns
+from sbi_da.answers import answer_columns
 from sbi_da.errors import ConfigError, SbiDaError, UnknownNameError
 from sbi_da.estimator import Estimator
 from sbi_da.records import Records, read_table
+from sbi_da.rejection import Score
 
 __all__ = ["LOW_ESS", "NO_DATA", "OUTSIDE_PRIOR", "UNREADABLE", "query", "read_objects", "summarise", "summary_units"]
 
@@ -66,6 +67,8 @@ def query(
     given: Mapping[str, float] | None = None,
     prior: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
+    reject: float | None = None,
+    reject_by: Score = "anomaly",
 ) -> dict[str, np.ndarray]:
     """Summaries of the posteriors of ``records`` as columns, sampled in chunks of objects.
 
@@ -76,22 +79,28 @@ def query(
         given: parameters that are known.
         prior: laws that replace those of the training prior, by parameter.
         seed: of the draws.
+        reject: of classes, votes or labels: share of held-out simulations that would be rejected as like none; None: no column says so.
+        reject_by: ``anomaly``, or of classes ``entropy``; see :mod:`sbi_da.rejection`.
 
     Returns:
         ``id``; ``surveys`` (those with a measurement, joined by ``+``); ``flag`` (empty, or :data:`NO_DATA`, :data:`LOW_ESS`,
         :data:`OUTSIDE_PRIOR`, :data:`UNREADABLE`, joined by ``+``); with ``given`` or ``prior`` the effective sample size ``ess``; and
         for every parameter and derived quantity its mean, standard deviation and 5, 16, 50, 84, 95 % quantiles as ``<name>_mean``,
-        ``<name>_sd``, ``<name>_q05`` ... in its own unit. Where a class is inferred instead: its most probable value, the probability
-        of that and of every class, and the anomaly score, see :func:`~sbi_da.class_evaluation.class_columns`; ``prior`` then gives
-        fractions of the classes.
+        ``<name>_sd``, ``<name>_q05`` ... in its own unit. Where a class, votes or labels are inferred instead: what
+        :func:`~sbi_da.answers.answer_columns` says; ``prior`` then gives fractions of the classes.
     """
     if draws < 1:
         raise SbiDaError(f"draws must be at least 1, not {draws}")
     names = [*estimator.parameter_names, *estimator.derived]
     used = records.select([s for s in records.surveys if s in estimator.surveys])
     pattern = used.pattern()
-    if estimator.classes:
-        return _query_classes(estimator, records, pattern, given, prior)
+    if estimator.target != "density":
+        _check_question(estimator, given, prior)
+        columns, unreadable = answer_columns(estimator, records, (prior or {}).get(names[0]), reject, reject_by)
+        flags = {NO_DATA: pattern == "none", UNREADABLE: unreadable != ""}
+        return {"id": records.ids, "surveys": pattern, "flag": _joined(flags), **columns}
+    if reject is not None:
+        raise SbiDaError("reject is of classes, votes and labels: this estimator infers parameters, leave it out")
     ess = np.full(len(records), np.nan)
     summary = {name: np.full((len(STATISTICS), len(records)), np.nan) for name in names}
     step = max(1, min(CHUNK, 1000 * CHUNK // draws))
@@ -112,7 +121,7 @@ def query(
     lost, least = ess == 0, min(100, draws / 2)
     low = (ess < least) & ~lost
     flags = {NO_DATA: pattern == "none", LOW_ESS: low, OUTSIDE_PRIOR: lost}
-    columns: dict[str, np.ndarray] = {"id": records.ids, "surveys": pattern, "flag": _joined(flags)}
+    columns = {"id": records.ids, "surveys": pattern, "flag": _joined(flags)}
     if given or prior:
         columns["ess"] = ess
         if (low | lost).any():
@@ -127,19 +136,16 @@ def query(
     return columns
 
 
-def _query_classes(
-    estimator: Estimator, records: Records, pattern: np.ndarray, given: Mapping[str, float] | None, prior: Mapping[str, Any] | None
-) -> dict[str, np.ndarray]:
-    """Class probabilities, with a flag for images that could not be read."""
+def _check_question(estimator: Estimator, given: Mapping[str, float] | None, prior: Mapping[str, Any] | None) -> None:
+    """Refuse what makes no sense of classes, votes or labels."""
     name = estimator.parameter_names[0]
-    if given:
+    if given and estimator.target == "class":
         raise SbiDaError(f"given {', '.join(given)}: only the class {name} is inferred, and it cannot be held: use prior for its fractions")
+    if given or (prior and estimator.target != "class"):
+        raise SbiDaError(f"this estimator infers {estimator.target}: nothing can be given, and no prior put in place of another")
     for key in prior or {}:
         if key != name:
             raise UnknownNameError("parameter", key, [name])
-    columns, unreadable = class_columns(estimator, records, (prior or {}).get(name))
-    flags = {NO_DATA: pattern == "none", UNREADABLE: unreadable != ""}
-    return {"id": records.ids, "surveys": pattern, "flag": _joined(flags), **columns}
 
 
 def summarise(drawn: np.ndarray) -> np.ndarray:
@@ -156,7 +162,7 @@ def summary_units(estimator: Estimator) -> dict[str, str]:
     from astropy import units as u
 
     found: dict[str, str] = {}
-    if estimator.classes:
+    if estimator.target != "density":
         return found
     for name in (*estimator.parameter_names, *estimator.derived):
         unit = estimator.parameter(name).unit

@@ -8,13 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sbi_da.encoders.images import ImageConfig
 from sbi_da.posteriors.class_losses import effective_number_weights, inverse_frequency_weights
 
-__all__ = ["ClassifierConfig", "NetworkConfig"]
+__all__ = ["ClassifierConfig", "NetworkConfig", "Target"]
+
+Target = Literal["class", "votes", "labels"]
 
 
 class ClassifierConfig(BaseModel):
-    """The posterior of a class, and the loss it is trained with.
+    """The posterior of what is no number, and the loss it is trained with.
 
     Attributes:
+        target: one class of several (the parameter is a class); votes of volunteers (the parameters are questions); or labels of which an
+            object may have any number (the parameters are the labels). All below from ``logit_scale`` to ``correct`` is of classes.
         hidden: widths of hidden layers; none: logits are linear in the context.
         dropout: share of the hidden layer that is dropped in training.
         logit_scale: a factor on the logits of every class is learned.
@@ -23,10 +27,11 @@ class ClassifierConfig(BaseModel):
         beta: of the effective numbers.
         smoothing: share of a label that is spread over all classes.
         correct: undo, after training, what the weights and the focal loss did to the probabilities.
-        calibrate: fit a temperature to the held-out labelled simulations.
+        calibrate: fit a temperature (of votes, the strength of their concentrations) to the held-out labelled simulations.
     """
 
     model_config = ConfigDict(extra="forbid")
+    target: Target = "class"
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = ()
     dropout: float = Field(0.0, ge=0, lt=1)
     logit_scale: bool = False
@@ -36,6 +41,14 @@ class ClassifierConfig(BaseModel):
     smoothing: float = Field(0.0, ge=0, lt=1)
     correct: bool = True
     calibrate: bool = True
+
+    @model_validator(mode="after")
+    def _check(self) -> "ClassifierConfig":
+        if self.target != "class":
+            for key in ("logit_scale", "focal", "weights", "beta", "smoothing"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"{key} is of target class: leave it out where the target is {self.target}")
+        return self
 
     def class_weights(self, counts: np.ndarray) -> np.ndarray:
         """Weights of the classes in the loss for training counts, both of shape ``(class,)``."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sbi_da.alignment.anomalies import ClassDistances
+from sbi_da.alignment.anomalies import ClassDistances, entropy_score
 
 __all__ = ["Normality"]
 
@@ -19,16 +19,21 @@ class Normality:
     Attributes:
         distances: to the classes, in the space of contexts.
         quantiles: of the distances of simulated objects, rising, shape ``(quantile,)``.
+        entropies: quantiles of the entropies [nats] of their class probabilities, same shape; None where no class is inferred.
     """
 
     distances: ClassDistances
     quantiles: np.ndarray
+    entropies: np.ndarray | None = None
 
     @classmethod
-    def fit(cls, features: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> "Normality":
-        """From labelled features ``(n, width)``, and those of held-out objects ``(m, width)``."""
-        distances = ClassDistances.fit(features, labels)
-        return cls(distances, np.quantile(distances.score(held_out), np.linspace(0, 1, QUANTILES)))
+    def fit(
+        cls, features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, probabilities: np.ndarray | None = None
+    ) -> "Normality":
+        """From labelled features ``(n, width)``, and those of held-out objects ``(m, width)`` with their probabilities ``(m, class)``."""
+        distances, levels = ClassDistances.fit(features, labels), np.linspace(0, 1, QUANTILES)
+        entropies = None if probabilities is None else np.quantile(entropy_score(probabilities), levels)
+        return cls(distances, np.quantile(distances.score(held_out), levels), entropies)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Scores of features ``(object, width)``: 0 to 1 within the simulations, above 1 beyond all of them; shape ``(object,)``."""
@@ -39,11 +44,12 @@ class Normality:
     def arrays(self) -> dict[str, np.ndarray]:
         """What it consists of."""
         d = self.distances
-        return {"means": d.means, "within": d.within, "centre": d.centre, "overall": d.overall, "quantiles": self.quantiles}
+        parts = {"means": d.means, "within": d.within, "centre": d.centre, "overall": d.overall, "quantiles": self.quantiles}
+        return parts if self.entropies is None else parts | {"entropies": self.entropies}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Normality":
         """Inverse of :meth:`arrays`."""
         parts = {k: np.asarray(v) for k, v in arrays.items()}
-        quantiles = parts.pop("quantiles")
-        return cls(ClassDistances(**parts), quantiles)
+        quantiles, entropies = parts.pop("quantiles"), parts.pop("entropies", None)
+        return cls(ClassDistances(**parts), quantiles, entropies)

@@ -10,13 +10,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from sbi_da.config import override, read_mapping
 from sbi_da.errors import ConfigError, UnknownNameError
 from sbi_da.records import Records
-from sbi_da.records.image_sets import read_cutouts, read_galaxy_da, read_stack, read_table_with_images
+from sbi_da.records.image_sets import read_cutouts, read_galaxy_da, read_galaxy_zoo, read_stack, read_table_with_images
 from sbi_da.surveys import get_survey
 
 __all__ = ["READERS", "pack"]
 
 READERS: dict[str, Callable[..., Records]] = {
     "stack": read_stack, "table": read_table_with_images, "galaxy_da": read_galaxy_da, "cutouts": read_cutouts,
+    "galaxy_zoo": read_galaxy_zoo,
 }
 PATHS = ("path", "table", "folder")
 

@@ -1,4 +1,4 @@
-"""What a head is trained with: the negative log-density, or of classes a loss that may weigh them, and what undoes those weights."""
+"""What a head is trained with: the negative log-probability, or of classes a loss that may weigh them, and what undoes those weights."""
 
 import numpy as np
 import torch
@@ -11,7 +11,10 @@ from sbi_da.normality import Normality
 from sbi_da.posteriors import SplineHead
 from sbi_da.posteriors.categorical import CategoricalHead
 from sbi_da.posteriors.class_losses import focal_losses, log_weight_correction, unfocused
+from sbi_da.posteriors.label_head import LabelHead
 from sbi_da.posteriors.temperature import fit_calibration
+from sbi_da.posteriors.vote_head import VoteHead
+from sbi_da.prior import Prior
 from sbi_da.sources import Source
 
 __all__ = ["ClassLoss", "DensityLoss", "PosteriorLoss", "finish", "posterior_loss"]
@@ -31,9 +34,9 @@ class PosteriorLoss(nn.Module):
 
 
 class DensityLoss(PosteriorLoss):
-    """Negative log-density of normal scores."""
+    """Negative log-density of normal scores, or log-probability of votes or labels."""
 
-    def __init__(self, head: SplineHead | CategoricalHead) -> None:
+    def __init__(self, head: SplineHead | CategoricalHead | VoteHead | LabelHead) -> None:
         super().__init__()
         self.head = [head]  # a list, so that its weights are not registered twice
 
@@ -82,7 +85,7 @@ def posterior_loss(estimator: Estimator) -> PosteriorLoss:
 
 
 def finish(estimator: Estimator, source: Source, held_out: Source, count: int) -> None:
-    """After the training of a classifier: undo what its loss did to the probabilities, calibrate them, learn what is normal.
+    """After the training on classes, votes or labels: undo what the loss did to the probabilities, calibrate them, learn what is normal.
 
     A density needs none of it.
 
@@ -92,15 +95,19 @@ def finish(estimator: Estimator, source: Source, held_out: Source, count: int) -
         held_out: others.
         count: how many of these.
     """
-    config, head = estimator.network.classifier, estimator.head
-    if not isinstance(head, CategoricalHead):
+    config, head, prior = estimator.network.classifier, estimator.head, estimator.prior
+    if isinstance(head, SplineHead) or isinstance(prior, Prior):
         return
-    if config.correct:
+    if isinstance(head, CategoricalHead) and config.correct:
         head.correct(log_weight_correction(config.class_weights(estimator.class_counts)), config.focal)
     examples, others = held_out.examples(count, HELD_OUT_EPOCH), source.examples(NORMAL, HELD_OUT_EPOCH)
     context, seen = estimator.encode(examples.observed), estimator.encode(others.observed)
-    if config.calibrate:
+    if config.calibrate and isinstance(head, CategoricalHead):
         with torch.inference_mode():
             log_p = head.corrected(head.logits(context))
         head.correct(temperature=fit_calibration(log_p.numpy(), examples.z[:, 0].astype(int)).temperature)
-    estimator.normality = Normality.fit(seen.double().numpy(), others.z[:, 0].astype(int), context.double().numpy())
+    elif config.calibrate and not isinstance(head, CategoricalHead):
+        head.calibrate(torch.from_numpy(examples.z), context)
+    with torch.inference_mode():
+        p = head.probabilities(context).double().numpy() if isinstance(head, CategoricalHead) else None
+    estimator.normality = Normality.fit(seen.double().numpy(), prior.groups(others.z), context.double().numpy(), p)

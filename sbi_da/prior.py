@@ -120,6 +120,11 @@ class Prior:
         """Parameter names, in order."""
         return list(self.laws)
 
+    @property
+    def columns(self) -> list[str]:
+        """What records must hold of an object: the parameters."""
+        return self.names
+
     def bounds(self, name: str) -> tuple[float, float]:
         """Smallest and largest value of ``name`` with any prior density."""
         if name not in self.laws:

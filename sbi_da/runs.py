@@ -1,9 +1,12 @@
 """A training run: a folder with its config, logs, checkpoints and the estimator; started, resumed or found finished."""
 
 import hashlib
+import json
 import logging
 import time
 import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,23 +17,31 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from pydantic import ValidationError
 
+from sbi_da.any_prior import AnyPrior
 from sbi_da.class_prior import ClassPrior
-from sbi_da.config import Config
+from sbi_da.config import Config, TrainingConfig
 from sbi_da.distributions import Categorical
 from sbi_da.errors import ArtefactError, ConfigError, SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.inference_prior import inference_prior
+from sbi_da.label_prior import LabelPrior
 from sbi_da.layout import Layout
 from sbi_da.posterior_loss import finish
-from sbi_da.prior import Prior
 from sbi_da.records import ABSENT, EmpiricalMissing, MixedMissing, Records, read_table, split_by_group
 from sbi_da.simulators import Parameter, Simulator, get_simulator
 from sbi_da.sources import RecordsSource, SimulatorSource, Source
 from sbi_da.surveys import Survey, get_survey
+from sbi_da.target_prior import sealed_hint, target_prior
 from sbi_da.training import StreamModule, TrainingModule
+from sbi_da.transfer import transfer
+from sbi_da.vote_prior import VotePrior
 
 __all__ = ["build", "resolve", "sources", "train", "untrained"]
+
+START = "start.json"
+"""What a run took from an earlier artefact."""
 
 
 def resolve(config: Config) -> Config:
@@ -93,7 +104,11 @@ def untrained(config: Config) -> Estimator:
         return Estimator(surveys, prior, parameters, config.network, config.derived, config.simulator, metadata)
 
 
-def _described(name: str, simulator: Simulator | None, prior: Prior | ClassPrior) -> Parameter:
+def _described(name: str, simulator: Simulator | None, prior: AnyPrior) -> Parameter:
+    if isinstance(prior, VotePrior):
+        return Parameter(name, "", "fractions of votes", prior.bounds(name), classes=tuple(prior.questions[name]))
+    if isinstance(prior, LabelPrior):
+        return Parameter(name, "", "label: 1 holds, 0 does not", prior.bounds(name))
     if simulator is not None:
         known = simulator.parameter(name)
         return replace(known, classes=prior.classes) if isinstance(prior, ClassPrior) else known
@@ -102,8 +117,10 @@ def _described(name: str, simulator: Simulator | None, prior: Prior | ClassPrior
     return Parameter(name, "", "class", prior.bounds(name), classes=prior.classes)
 
 
-def _prior(config: Config, simulator: Simulator | None) -> Prior | ClassPrior:
-    """Of continuous parameters that of the simulator; of a class the fractions of the training objects."""
+def _prior(config: Config, simulator: Simulator | None) -> AnyPrior:
+    """Of continuous parameters that of the simulator; of a class, votes or labels what the training objects show."""
+    if config.network.classifier.target != "class":
+        return target_prior(config)
     laws = simulator.prior.laws if simulator else {}
     discrete = [name for name in config.parameters if simulator is None or isinstance(laws.get(name), Categorical)]
     if discrete and len(config.parameters) > 1:
@@ -117,9 +134,10 @@ def _prior(config: Config, simulator: Simulator | None) -> Prior | ClassPrior:
         classes = records.attrs.get(f"classes_{name}", named)
         if classes is None or name not in records.parameters:
             known = [key.removeprefix("classes_") for key in records.attrs if key.startswith("classes_")]
+            hint = sealed_hint(classes is not None and name in records.opened().parameters)
             raise ConfigError(
                 f"config: parameters: {config.training.records} holds no class {name!r} (known: {', '.join(known) or 'none'}), and what "
-                "is no class needs a simulator"
+                f"is no class needs a simulator{hint}"
             )
         return ClassPrior.of_labels(name, tuple(classes), records.parameters[name])
     if simulator is None:
@@ -146,6 +164,18 @@ def sources(config: Config, estimator: Estimator) -> tuple[Source, Source]:
     )
 
 
+def _earlier(estimator: Estimator, settings: TrainingConfig) -> Estimator | None:
+    """The artefact to start from, if a config names one and its weights fit."""
+    if settings.start is None:
+        return None
+    try:
+        earlier = Estimator.load(settings.start)
+    except ArtefactError as error:
+        raise ConfigError(f"config: training.start: {error}") from error
+    transfer(estimator, earlier, settings.transfer, settings.start)
+    return earlier
+
+
 def _claim(run: Path, config: Config) -> str | None:
     """Write the config of a new run; for an earlier one check that it is the same. Returns the checkpoint to resume."""
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
@@ -153,6 +183,8 @@ def _claim(run: Path, config: Config) -> str | None:
     if file.is_file():
         earlier, now = yaml.safe_load(file.read_text()), yaml.safe_load(text)
         known = earlier if isinstance(earlier, dict) else {}
+        with suppress(ValidationError):  # so that a key this version knows and that one did not does not tell them apart
+            known = Config.model_validate(known).model_dump(mode="json")
         differing = [k for k in now if k != "alignment" and known.get(k) != now[k]]  # which has no part in training
         if differing:
             raise ConfigError(f"{run}: holds a run of another config ({', '.join(differing)} differ): choose another --out")
@@ -167,13 +199,14 @@ def _claim(run: Path, config: Config) -> str | None:
     return str(last) if last.is_file() else None
 
 
-def train(config: Config, out: str | Path, progress: bool = True) -> Estimator:
+def train(config: Config, out: str | Path, progress: bool = True, say: Callable[[str], None] | None = None) -> Estimator:
     """Train, or go on where an interrupted run of the same config stopped, or load one that has finished.
 
     Args:
         config: the experiment.
         out: folder of the run.
         progress: show a progress bar.
+        say: told what was taken from an earlier artefact, before the training.
 
     Returns:
         The estimator with the lowest held-out NLL.
@@ -184,17 +217,23 @@ def train(config: Config, out: str | Path, progress: bool = True) -> Estimator:
     """
     run = Path(out)
     config = resolve(config)
-    estimator = untrained(config)
+    estimator, settings = untrained(config), config.training
+    begun = (run / "estimator").is_dir() or (run / "checkpoints" / "last.ckpt").is_file()
+    earlier = None if begun else _earlier(estimator, settings)  # refused before anything is written
     resume = _claim(run, config)
     if (run / "estimator").is_dir():
         return Estimator.load(run)
-    settings = config.training
     if settings.threads:
         torch.set_num_threads(settings.threads)
     source, validation = sources(config, estimator)
     sample = source.examples(min(20_000, settings.batch * settings.steps_per_epoch), 2**31 + 1)
     s = sample.observed
     estimator.fit(sample.observed)
+    if earlier is not None:
+        taken = transfer(estimator, earlier, settings.transfer, str(settings.start))
+        (run / START).write_text(json.dumps({"start": settings.start, "taken": list(taken.taken), "left": dict(taken.left)}, indent=1))
+        if say is not None:
+            say(f"start from {settings.start}: {taken}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + 1)
         module = TrainingModule(estimator, settings, weighted=source.weighted)
@@ -218,6 +257,8 @@ def train(config: Config, out: str | Path, progress: bool = True) -> Estimator:
         "epochs": trainer.current_epoch, "steps": trainer.global_step, "seconds": time.perf_counter() - started,
         "data_fingerprint": fingerprint,
     }
+    if (run / START).is_file():
+        estimator.metadata["training"]["start"] = json.loads((run / START).read_text())
     estimator.eval().save(run / "estimator")
     return estimator
 

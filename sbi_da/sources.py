@@ -6,11 +6,10 @@ from typing import Protocol
 
 import numpy as np
 
-from sbi_da.class_prior import ClassPrior
+from sbi_da.any_prior import AnyPrior
 from sbi_da.errors import SbiDaError
 from sbi_da.layout import Layout, Observations
 from sbi_da.photographs import noise_free, photograph
-from sbi_da.prior import Prior
 from sbi_da.proposal import Proposal
 from sbi_da.records import ABSENT, Measurements, Records
 from sbi_da.records.missing import MissingLaw, NothingMissing
@@ -85,7 +84,7 @@ class SimulatorSource:
         self,
         simulator: Simulator,
         surveys: Sequence[Survey],
-        prior: Prior | ClassPrior,
+        prior: AnyPrior,
         missing: MissingLaw | None = None,
         proposal: Proposal | None = None,
         simulations: int | None = None,
@@ -196,11 +195,11 @@ class RecordsSource:
     """
 
     def __init__(
-        self, records: Records, surveys: Sequence[Survey], prior: Prior | ClassPrior, missing: MissingLaw | None = None,
+        self, records: Records, surveys: Sequence[Survey], prior: AnyPrior, missing: MissingLaw | None = None,
         seed: int = 0,
     ) -> None:
         self.layout, self.missing, self.seed = Layout(tuple(surveys)), missing or NothingMissing(), seed
-        absent = [n for n in prior.names if n not in records.parameters]
+        absent = [n for n in prior.columns if n not in records.parameters]
         if absent:
             raise SbiDaError(f"the records lack {', '.join(absent)}; they hold {', '.join(records.parameters) or 'no parameters'}")
         if records.attrs.get("missing", "nothing") != "nothing":
@@ -209,7 +208,7 @@ class RecordsSource:
         weight = records.columns.get("log_weight", np.zeros(len(records)))
         if "emptied" in records.columns:
             weight = np.where(records.columns["emptied"], -np.inf, weight)
-        z = prior.to_normal({n: records.parameters[n] for n in prior.names})
+        z = prior.to_normal({n: records.parameters[n] for n in prior.columns})
         self.all = Examples(self.layout.read(records), z, weight).usable()
         if len(self.all) == 0:
             raise SbiDaError("none of the records lies inside the prior")

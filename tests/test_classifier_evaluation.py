@@ -170,3 +170,13 @@ def test_figures_leave_pyplot_alone(evaluated):
     import matplotlib.pyplot as plt
 
     assert plt.get_fignums() == []
+
+
+def test_umap_keeps_groups_apart_and_follows_its_seed(rng):
+    pytest.importorskip("umap")
+    group = np.repeat([0, 1], 40)
+    features = rng.standard_normal((80, 5)) + 30 * group[:, None]
+    flat = flattened(features, "umap", seed=3)
+    assert flat.shape == (80, 2) and np.array_equal(flat, flattened(features, "umap", seed=3))
+    near = np.linalg.norm(flat[:, None] - flat, axis=-1) + 1e9 * np.eye(80)
+    assert (group[near.argmin(1)] == group).all()

@@ -1,6 +1,7 @@
 import inspect
 import sys
 
+import numpy as np
 import pytest
 import yaml
 
@@ -34,7 +35,10 @@ def _galaxies(name, folder):
         small = []
     if content.training.records:
         simulator, surveys, _ = build(load_config("galaxies/default"))
-        simulate(simulator, surveys, 64, 3).save(folder / "source.zarr")
+        records, rng = simulate(simulator, surveys, 64, 3), np.random.default_rng(3)
+        votes = {f"{q}_votes_{answer}": rng.integers(0, 9, 64) for q in content.parameters for answer in ("smooth", "featured")}
+        labels = {name: rng.integers(0, 2, 64) for name in content.parameters if name != "morphology"}
+        records.with_parameters({**votes, **labels}).save(folder / "source.zarr")
         small.append(f"training.records={folder / 'source.zarr'}")
     return small
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sbi_da.errors import SbiDaError
 from sbi_da.posteriors.class_losses import unfocused
+from sbi_da.posteriors.perceptron import perceptron
 
 __all__ = ["CategoricalHead"]
 
@@ -49,11 +50,7 @@ class CategoricalHead(nn.Module):
                 f"{classes=}, {context=}, {hidden=}, {dropout=}"
             )
         self.classes = classes
-        layers: list[nn.Module] = []
-        for before, after in zip((context, *widths), widths, strict=False):
-            layers += [nn.Linear(before, after), nn.ReLU()]
-        layers += [nn.Dropout(dropout), nn.Linear((context, *widths)[-1], classes)]
-        self.layers = nn.Sequential(*layers)
+        self.layers = perceptron(context, classes, widths, dropout)
         self.scale = nn.Parameter(torch.ones(classes)) if logit_scale else None
         self.register_buffer("log_prior_correction", torch.zeros(classes))
         self.register_buffer("temperature", torch.ones(()))

@@ -171,6 +171,18 @@ class ClassPosterior:
         out["entropy"] = ("object", -xlogy(p, p).sum(1), {"unit": "nat"})
         return out
 
+    def columns(self) -> dict[str, np.ndarray]:
+        """The same as columns of a table, each of shape ``(object,)``.
+
+        Returns:
+            ``<name>`` (the most probable class), ``<name>_probability``, ``<name>_entropy`` [nats] and ``<name>_p_<class>``.
+        """
+        told = self.summary()
+        p = told["probabilities"].values
+        found = {self.name: told["most_probable"].values, f"{self.name}_probability": told["probability"].values}
+        found[f"{self.name}_entropy"] = told["entropy"].values
+        return found | {f"{self.name}_p_{c}": p[:, k] for k, c in enumerate(self.classes)}
+
     def _codes(self, codes: np.ndarray | Sequence[str]) -> np.ndarray:
         """Integer codes of classes given by code or name."""
         given = np.asarray(codes)

@@ -21,7 +21,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from sbi_da.errors import SbiDaError
 
-__all__ = ["concentrations", "dirichlet_multinomial", "multilabel", "vote_log_prob"]
+__all__ = ["concentrations", "dirichlet_multinomial", "logits_of", "multilabel", "question_log_probs", "vote_log_prob"]
 
 LEAST = 0.01
 """Least concentration: an answer that is never given stays possible."""
@@ -30,6 +30,12 @@ LEAST = 0.01
 def concentrations(logits: Tensor) -> Tensor:
     """Concentrations of logits, shape of ``logits``."""
     return LEAST + softplus(logits)
+
+
+def logits_of(concentration: Tensor) -> Tensor:
+    """Inverse of :func:`concentrations`."""
+    excess = (concentration - LEAST).clamp_min(1e-6)
+    return excess + torch.log(-torch.expm1(-excess))
 
 
 def dirichlet_multinomial(counts: Tensor, concentration: Tensor) -> Tensor:
@@ -68,8 +74,22 @@ def vote_log_prob(counts: Tensor, logits: Tensor, questions: Sequence[int] | Non
             f"votes: counts and logits need one column for each answer of questions with {sizes} answers (two or more each), got "
             f"shapes {tuple(counts.shape)} and {tuple(logits.shape)}"
         )
-    parts = zip(counts.to(logits).split(sizes, -1), concentrations(logits).split(sizes, -1), strict=True)
-    return torch.stack([dirichlet_multinomial(n, alpha) for n, alpha in parts]).sum(0)
+    return question_log_probs(counts.to(logits), concentrations(logits), sizes).sum(-1)
+
+
+def question_log_probs(counts: Tensor, concentration: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Log-probability of the votes on each question.
+
+    Args:
+        counts: votes, shape ``(n, answer)``, the answers of all questions in a row.
+        concentration: positive, same shape.
+        sizes: number of answers of each question.
+
+    Returns:
+        Shape ``(n, question)``; zero where nobody was asked.
+    """
+    parts = zip(counts.split(list(sizes), -1), concentration.split(list(sizes), -1), strict=True)
+    return torch.stack([dirichlet_multinomial(n, alpha) for n, alpha in parts], -1)
 
 
 def multilabel(labels: Tensor, logits: Tensor) -> Tensor:
