@@ -20,11 +20,11 @@ import numpy as np
 import torch
 
 from benchmarks.result import named, table, with_earlier, write
-from sbi_da.alignment.anomalies import entropy_score, reject
+from sbi_da.alignment.anomalies import entropy_score
 from sbi_da.class_alignment_run import align_classes
 from sbi_da.class_evaluation import open_labels
 from sbi_da.config import load_config
-from sbi_da.diagnostics.anomalies import anomaly_metrics
+from sbi_da.diagnostics.anomalies import anomaly_metrics, rejection_metrics
 from sbi_da.diagnostics.class_runs import evaluate_runs
 from sbi_da.estimator import Estimator
 from sbi_da.records import Records
@@ -107,9 +107,13 @@ def scored(estimator: Estimator, problem: Problem, name: str = "morphology") -> 
     p = estimator.classify(context, judged.ids, True).probabilities().values
     strange, extra = codes < 0, {}
     if strange.any():
-        for score, values in (("distance", estimator.anomaly(context)), ("entropy", entropy_score(p))):
+        scores = {"neighbours": estimator.anomaly(observed, context), "entropy": entropy_score(p)}
+        for score, values in scores.items():
             extra[f"anomaly_auroc_{score}"] = anomaly_metrics(values, strange)["auroc"]["value"]
-        extra["rejected_unknown"] = float(reject(p)[strange].mean())
+        found = rejection_metrics(p, np.where(strange, 0, codes), scores["neighbours"], strange, replicates=200)
+        for name, share in (("none", "none"), ("5 % rejected", "5"), ("10 % rejected", "10")):
+            extra[f"open_macro_f1_rejecting_{share}"] = found[name]["macro_f1_open"]["value"]
+        extra["unknown_rejected_10"] = found["10 % rejected"]["rejected_unknown"]["value"]
     return p[~strange], codes[~strange], extra
 
 
@@ -150,10 +154,11 @@ def figures(
     if {"none", "default", "oracle"} <= set(scores):
         none, own, top = (out[f"macro_f1_{m}"]["value"] for m in ("none", "default", "oracle"))
         out["gap_closed_default"] = {"value": (own - none) / (top - none)}
-    key = "anomaly_auroc_distance"
-    values = [r[key] for r in rows if r["method"] == "default" and key in r]
-    if values:
-        out["anomaly_auroc"] = {"value": float(np.mean(values)), "low": float(np.min(values)), "high": float(np.max(values))}
+    for key in ("anomaly_auroc_neighbours", "anomaly_auroc_entropy", "open_macro_f1_rejecting_none", "open_macro_f1_rejecting_10"):
+        for method in scores:
+            values = [r[key] for r in rows if r["method"] == method and key in r]
+            if values:
+                out[f"{key}_{method}"] = {"value": float(np.mean(values)), "low": float(np.min(values)), "high": float(np.max(values))}
     return out
 
 

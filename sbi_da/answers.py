@@ -54,7 +54,7 @@ def answer_columns(
         seen = (observed.states != ABSENT).any(1)
         posterior: Any = estimator.answer(context, part.ids, real)
         columns = (posterior if fractions is None else posterior.under(fractions)).columns()
-        columns["anomaly"] = np.where(seen, estimator.anomaly(context), np.nan)
+        columns["anomaly"] = np.where(seen, estimator.anomaly(observed, context), np.nan)
         if reject is not None:
             # Thresholds hold for the class fractions of the simulations, whatever the posterior assumes.
             plain = estimator.classify(context, part.ids).probabilities().values if isinstance(posterior, ClassPosterior) else None

@@ -172,7 +172,7 @@ def _adapted(
     streams = (source, validation, real)
     epoch = _trained(candidate, training, config, streams, held, seed, folder, progress)
     if plan.refine is None:
-        return _finished(candidate, source, validation, settings.validation, calibration), held, epoch, None
+        return _finished(candidate, streams, settings.validation, calibration), held, epoch, None
     shorter = training.model_copy(update={"epochs": plan.refine.epochs})
     lighter = config.model_copy(update={"classes": plan.model_copy(update={
         "supervised": plan.refine.supervised, "select": "last", "terms": [], "teacher": 0.0,
@@ -184,11 +184,11 @@ def _adapted(
             candidate = anew(candidate, source, seed + 1 + round_)
         candidate.withhold_measured(not last)
         _trained(candidate, shorter, lighter, streams, held, seed + 1 + round_, None, progress, (plan.refine.weight, found.lessons))
-    return _finished(candidate, source, validation, settings.validation, calibration), held, epoch, found.fractions
+    return _finished(candidate, streams, settings.validation, calibration), held, epoch, found.fractions
 
 
 def _finished(
-    candidate: Estimator, source: Source, validation: Source, count: int, calibration: Calibration | None
+    candidate: Estimator, streams: tuple[Source, Source, Observations], count: int, calibration: Calibration | None
 ) -> Estimator:
     """A trained candidate, calibrated; or with the calibration it had, where simulated objects are to be answered as before."""
     if not all(torch.isfinite(p).all() for p in candidate.parameters()):
@@ -196,7 +196,8 @@ def _finished(
     if calibration is not None:
         categorical(candidate).correct(*calibration)
         return candidate.eval()
-    finish(candidate.eval(), source, validation, count)
+    source, validation, real = streams
+    finish(candidate.eval(), source, validation, count, real)
     return candidate
 
 

@@ -92,7 +92,7 @@ def evaluate_class_records(estimator: Estimator, records: Records, seed: int = 0
         features=context.numpy(), simulated_features=simulated and simulated[0], simulated_labels=simulated and simulated[1],
         strata={"pattern": records.select([s for s in estimator.surveys if s in records.surveys]).pattern()},
         unknown=strange if strange.any() else None, seed=seed,
-        anomaly_scores=estimator.anomaly(context) if strange.any() and estimator.normality is not None else None,
+        anomaly_scores=estimator.anomaly(observed, context) if strange.any() and estimator.normality is not None else None,
     )
     metrics["provenance"] = {"records": {str(k): _plain(v) for k, v in records.attrs.items()}, "estimator": estimator.metadata}
     return metrics, figures

@@ -64,10 +64,6 @@ class ClassPrior:
         """What records must hold: the class."""
         return [self.name]
 
-    def groups(self, z: np.ndarray) -> np.ndarray:
-        """Objects alike, for what is normal: the classes ``z``, shape ``(object, 1)``; shape ``(object,)``."""
-        return z[:, 0].astype(int)
-
     def bounds(self, name: str) -> tuple[float, float]:
         """First and last code."""
         if name != self.name:

@@ -73,10 +73,6 @@ class LabelPrior:
         codes = _codes(self.names, theta)
         return np.where((codes >= 0).any(1, keepdims=True), codes, np.nan)
 
-    def groups(self, z: np.ndarray) -> np.ndarray:
-        """Objects alike, for what is normal: all, as few have a given set of labels; shape ``(object,)``."""
-        return np.zeros(len(z), int)
-
     def log_prob(self, theta: Mapping[str, np.ndarray]) -> np.ndarray:
         """Log-probability of the known labels, shape ``(object,)``."""
         codes, rates = _codes(self.names, theta), np.array(list(self.rates.values()))

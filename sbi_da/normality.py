@@ -1,55 +1,129 @@
-"""How unlike the simulations an object is, as the share of simulated objects that are less unlike."""
+r"""How unlike the simulations an object is, as the share of simulated objects that are less unlike.
+
+An object is looked at in several views: the network's context, and what is measured of its images. In each, the distance to its tenth
+nearest simulated neighbour says how empty its surroundings are (Sun et al. 2022, arXiv 2204.06507); the score is the mean of the logarithms
+over the views there are. Neighbours know curved and several-peaked classes, which a distance to class means does not. Features are
+scaled by their median and median absolute deviation: of the real objects once the estimator is adapted to them, so that directions in
+which the domains differ count little.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from sbi_da.alignment.anomalies import ClassDistances, entropy_score
+from sbi_da.alignment.anomalies import entropy_score
+from sbi_da.errors import SbiDaError
 
-__all__ = ["Normality"]
+__all__ = ["Normality", "Views"]
 
 QUANTILES = 501
+NEIGHBOUR = 10
+WIDEST = 8.0
+"""Scaled features are cut there."""
+CHUNK = 2048
+Views = Mapping[str, np.ndarray]
+"""By name, features ``(object, width)``; rows of NaN where a view of an object does not exist."""
 
 
 @dataclass(frozen=True)
 class Normality:
-    """Distances of held-out simulated objects to their nearest class.
+    """Neighbourhoods of simulated objects.
 
     Attributes:
-        distances: to the classes, in the space of contexts.
-        quantiles: of the distances of simulated objects, rising, shape ``(quantile,)``.
+        reference: of each view, scaled features of simulated objects, shape ``(object, width)``.
+        centre: of each view, shape ``(width,)``.
+        scale: of each view, same shape.
+        quantiles: of the scores of held-out simulated objects, rising, shape ``(quantile,)``.
         entropies: quantiles of the entropies [nats] of their class probabilities, same shape; None where no class is inferred.
     """
 
-    distances: ClassDistances
+    reference: Views
+    centre: Views
+    scale: Views
     quantiles: np.ndarray
     entropies: np.ndarray | None = None
 
     @classmethod
     def fit(
-        cls, features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, probabilities: np.ndarray | None = None
+        cls, seen: Views, held_out: Views, probabilities: np.ndarray | None = None, scaled_by: Views | None = None
     ) -> "Normality":
-        """From labelled features ``(n, width)``, and those of held-out objects ``(m, width)`` with their probabilities ``(m, class)``."""
-        distances, levels = ClassDistances.fit(features, labels), np.linspace(0, 1, QUANTILES)
-        entropies = None if probabilities is None else np.quantile(entropy_score(probabilities), levels)
-        return cls(distances, np.quantile(distances.score(held_out), levels), entropies)
+        """Learn what is normal.
 
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        """Scores of features ``(object, width)``: 0 to 1 within the simulations, above 1 beyond all of them; shape ``(object,)``."""
-        score = self.distances.score(features)
+        Args:
+            seen: simulated objects, the neighbours.
+            held_out: others, whose scores are the measure.
+            probabilities: of the classes of these, shape ``(object, class)``.
+            scaled_by: objects whose spread is the unit; None: those seen.
+
+        Raises:
+            SbiDaError: fewer objects in the first view than neighbours to look for.
+        """
+        reference, centre, scale = {}, {}, {}
+        for name, features in seen.items():
+            known = _there(features)
+            others = known if scaled_by is None else _there(scaled_by[name])
+            if len(known) <= NEIGHBOUR or len(others) <= NEIGHBOUR:
+                continue
+            centre[name] = np.median(others, 0)
+            spread = 1.4826 * np.median(np.abs(others - centre[name]), 0)
+            scale[name] = np.maximum(spread, 1e-3 * max(float(spread.max()), 1e-6))
+            reference[name] = _scaled(known, centre[name], scale[name]).astype(np.float32)
+        if not reference:
+            raise SbiDaError(f"what is normal is learned from more than {NEIGHBOUR} simulated objects")
+        levels = np.linspace(0, 1, QUANTILES)
+        entropies = None if probabilities is None else np.quantile(entropy_score(probabilities), levels)
+        plain = cls(reference, centre, scale, np.zeros(QUANTILES))
+        return cls(reference, centre, scale, np.quantile(plain.distances(held_out), levels), entropies)
+
+    def distances(self, views: Views) -> np.ndarray:
+        """Mean logarithm of the distance to the tenth neighbour over the views of each object, shape ``(object,)``."""
+        found = []
+        for name, reference in self.reference.items():
+            features = np.asarray(views[name], float)
+            there = np.isfinite(features).all(1)
+            each = np.full(len(features), np.nan)
+            each[there] = _log_distance(_scaled(features[there], self.centre[name], self.scale[name]), reference)
+            found.append(each)
+        joined = np.stack(found)
+        counted = np.isfinite(joined).sum(0)
+        return np.where(counted > 0, np.nansum(joined, 0) / np.maximum(counted, 1), self.quantiles[-1])
+
+    def __call__(self, views: Views) -> np.ndarray:
+        """Scores: 0 to 1 within the simulations, above 1 beyond all of them; shape ``(object,)``."""
+        score = self.distances(views)
         share = np.interp(score, self.quantiles, np.linspace(0, 1, len(self.quantiles)))
-        return np.where(score > self.quantiles[-1], 1 + np.log(np.maximum(score, 1e-300) / max(self.quantiles[-1], 1e-300)), share)
+        return np.where(score > self.quantiles[-1], 1 + score - self.quantiles[-1], share)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What it consists of."""
-        d = self.distances
-        parts = {"means": d.means, "within": d.within, "centre": d.centre, "overall": d.overall, "quantiles": self.quantiles}
+        parts = {f"{what}.{k}": v for what in ("reference", "centre", "scale") for k, v in getattr(self, what).items()}
+        parts["quantiles"] = self.quantiles
         return parts if self.entropies is None else parts | {"entropies": self.entropies}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Normality":
         """Inverse of :meth:`arrays`."""
-        parts = {k: np.asarray(v) for k, v in arrays.items()}
-        quantiles, entropies = parts.pop("quantiles"), parts.pop("entropies", None)
-        return cls(ClassDistances(**parts), quantiles, entropies)
+        parts = {what: {k.removeprefix(f"{what}."): np.asarray(v) for k, v in arrays.items() if k.startswith(f"{what}.")}
+                 for what in ("reference", "centre", "scale")}
+        return cls(**parts, quantiles=np.asarray(arrays["quantiles"]), entropies=arrays.get("entropies"))
+
+
+def _there(features: np.ndarray) -> np.ndarray:
+    features = np.asarray(features, float)
+    return features[np.isfinite(features).all(1)]
+
+
+def _scaled(features: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    return np.clip((features - centre) / scale, -WIDEST, WIDEST)
+
+
+def _log_distance(features: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Logarithm of the distance to the tenth neighbour, shape ``(object,)``."""
+    other = torch.from_numpy(reference).float()
+    found = [
+        torch.cdist(part, other).kthvalue(NEIGHBOUR, dim=1).values
+        for part in torch.from_numpy(features).float().split(CHUNK)
+    ]
+    return np.log(np.maximum(torch.cat([torch.zeros(0), *found]).double().numpy(), 1e-9))

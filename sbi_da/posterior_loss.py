@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from sbi_da.class_prior import ClassPrior
 from sbi_da.estimator import Estimator
+from sbi_da.layout import Observations
 from sbi_da.network import ClassifierConfig
 from sbi_da.normality import Normality
 from sbi_da.posteriors import SplineHead
@@ -20,8 +21,8 @@ from sbi_da.sources import Source
 __all__ = ["ClassLoss", "DensityLoss", "PosteriorLoss", "finish", "posterior_loss"]
 
 HELD_OUT_EPOCH = 2**31 + 3
-NORMAL = 2000
-"""Training simulations, at most, that the scatter of classes is taken from."""
+NORMAL = 4000
+"""Training simulations, at most, among which neighbours are looked for."""
 
 
 class PosteriorLoss(nn.Module):
@@ -84,7 +85,7 @@ def posterior_loss(estimator: Estimator) -> PosteriorLoss:
     return ClassLoss(estimator.head, config, config.class_weights(estimator.class_counts))
 
 
-def finish(estimator: Estimator, source: Source, held_out: Source, count: int) -> None:
+def finish(estimator: Estimator, source: Source, held_out: Source, count: int, real: Observations | None = None) -> None:
     """After the training on classes, votes or labels: undo what the loss did to the probabilities, calibrate them, learn what is normal.
 
     A density needs none of it.
@@ -94,13 +95,14 @@ def finish(estimator: Estimator, source: Source, held_out: Source, count: int) -
         source: labelled simulations that it has seen.
         held_out: others.
         count: how many of these.
+        real: objects that it was adapted to, of which nothing but the spread of what is seen of them is used; None: none.
     """
     config, head, prior = estimator.network.classifier, estimator.head, estimator.prior
     if isinstance(head, SplineHead) or isinstance(prior, Prior):
         return
     if isinstance(head, CategoricalHead) and config.correct:
         head.correct(log_weight_correction(config.class_weights(estimator.class_counts)), config.focal)
-    examples, others = held_out.examples(count, HELD_OUT_EPOCH), source.examples(NORMAL, HELD_OUT_EPOCH)
+    examples, others = held_out.examples(count, HELD_OUT_EPOCH), source.examples(min(NORMAL, prior.objects or NORMAL), HELD_OUT_EPOCH)
     context, seen = estimator.encode(examples.observed), estimator.encode(others.observed)
     if config.calibrate and isinstance(head, CategoricalHead):
         with torch.inference_mode():
@@ -110,4 +112,6 @@ def finish(estimator: Estimator, source: Source, held_out: Source, count: int) -
         head.calibrate(torch.from_numpy(examples.z), context)
     with torch.inference_mode():
         p = head.probabilities(context).double().numpy() if isinstance(head, CategoricalHead) else None
-    estimator.normality = Normality.fit(seen.double().numpy(), prior.groups(others.z), context.double().numpy(), p)
+    unit = None if real is None else estimator.views(real, estimator.encode(real, real=True))
+    known, fresh = estimator.views(others.observed, seen), estimator.views(examples.observed, context)
+    estimator.normality = Normality.fit(known, fresh, p, unit)

@@ -98,11 +98,6 @@ class VotePrior:
         """Numbers of all answers in a row, shape ``(..., answer)``, by question."""
         return _split(self.questions, values)
 
-    def groups(self, z: np.ndarray) -> np.ndarray:
-        """Objects alike, for what is normal: the answer that leads the first question, -1 where nobody was asked; shape ``(object,)``."""
-        first = z[:, : self.sizes[0]]
-        return np.where(first.sum(1) > 0, first.argmax(1), -1)
-
     def log_prob(self, theta: Mapping[str, np.ndarray]) -> np.ndarray:
         """Log-probability of the votes on all questions, shape ``(object,)``."""
         counts, alpha = _counts(self.questions, theta), np.array(self.concentrations)

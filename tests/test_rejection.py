@@ -37,17 +37,33 @@ def normal(rng, probabilities=None):
     labels = rng.integers(0, 2, 5000)
     features = rng.standard_normal((5000, 3)) + 10 * labels[:, None] * np.array([1.0, 0, 0])
     held = rng.standard_normal((5000, 3)) + 10 * rng.integers(0, 2, (5000, 1)) * np.array([1.0, 0, 0])
-    return Normality.fit(features, labels, held, probabilities)
+    return Normality.fit({"context": features}, {"context": held}, probabilities)
 
 
 def test_a_share_of_known_objects_and_all_strange_ones_are_rejected(rng):
     what = normal(rng)
-    fresh, strange = rng.standard_normal((5000, 3)), rng.standard_normal((50, 3)) + np.array([5.0, 0, 0])
+    fresh, strange = rng.standard_normal((5000, 3)), rng.standard_normal((50, 3)) + np.array([5.0, 5.0, 0])
+    scores, other = what({"context": fresh}), what({"context": strange})
     for share in (0.3, 0.1, 0.02):
-        assert rejected(what, share, what(fresh)).mean() == pytest.approx(share, abs=4 * np.sqrt(share / 5000))
-    assert rejected(what, 0.02, what(strange)).mean() > 0.75  # between the clouds, half of them nearer than 4.6 standard deviations
-    assert rejected(what, 0.0, what(strange + np.array([0, 9.0, 0]))).all() and rejected(what, 0.0, what(fresh)).mean() < 0.001
+        assert rejected(what, share, scores).mean() == pytest.approx(share, abs=4 * np.sqrt(share / 5000))
+    assert rejected(what, 0.02, other).mean() > 0.9  # between the clouds and to their side
+    assert rejected(what, 0.0, what({"context": strange + np.array([0, 9.0, 0])})).all() and rejected(what, 0.0, scores).mean() < 0.001
     assert not rejected(what, 0.5, np.array([np.nan]))[0]
+
+
+def test_views_are_averaged_where_they_exist_and_scaled_by_real_objects(rng):
+    a, b = rng.standard_normal((2000, 2)), rng.standard_normal((2000, 3))
+    what = Normality.fit({"context": a[:1000], "image": b[:1000]}, {"context": a[1000:], "image": b[1000:]})
+    lost = np.array([[0.0, 0, 0], [np.nan] * 3, [8.0, 0, 0], [np.nan] * 3])
+    found = what({"context": np.array([[0.0, 0], [0, 0], [0, 0], [8, 0]]), "image": lost})
+    assert found[1] < 0.1 < 0.9 < found[3] and found[2] > found[0] + 0.4
+    wide = Normality.fit({"context": a[:1000]}, {"context": a[1000:]}, scaled_by={"context": a * np.array([1.0, 50.0])})
+    far = {"context": np.array([[8.0, 0.0], [0.0, 8.0]])}
+    assert wide(far)[0] > 1 > wide(far)[1]
+    again = Normality.from_arrays(what.arrays())
+    assert np.array_equal(again({"context": a, "image": b}), what({"context": a, "image": b}))
+    with pytest.raises(SbiDaError, match="more than 10 simulated objects"):
+        Normality.fit({"context": a[:10]}, {"context": a})
 
 
 def test_by_entropy_the_threshold_is_the_quantile_of_simulated_entropies(rng):

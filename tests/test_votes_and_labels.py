@@ -78,7 +78,6 @@ def test_the_prior_of_votes_is_fitted_to_what_was_asked(rng):
     assert prior.log_prob(votes) == pytest.approx(expected)
     again = VotePrior.from_dict(json.loads(json.dumps(prior.to_dict())))
     assert again == prior and again.columns == list(votes) and again.bounds("bar") == (0.0, 1.0)
-    assert again.groups(np.array([[1, 5, 0, 2, 0], [0, 0, 0, 1, 0.0]])).tolist() == [1, -1]
     nobody = prior.to_normal(votes_of([[0, 0, 0, 0, 0], [1, 0, 0, 0, 0]]))
     assert np.isnan(nobody[0]).all() and np.isfinite(nobody[1]).all()
 
