@@ -26,7 +26,8 @@ from sbi_da.fitting import fit
 from sbi_da.layout import Observations
 from sbi_da.posterior_loss import finish
 from sbi_da.records import Records
-from sbi_da.restaging import Restaging, restage
+from sbi_da.restaged import restaged
+from sbi_da.restaging import Restaging
 from sbi_da.runs import sources
 from sbi_da.sources import Examples, RecordsSource, SimulatorSource, Source, StoredSource
 
@@ -246,22 +247,10 @@ def _restaged(
     rng = np.random.default_rng([seed, 6])
     if not isinstance(source, SimulatorSource | RecordsSource):
         raise SbiDaError("only simulations and records can be restaged")
-    if np.ndim(how.thickness) and len(np.atleast_1d(how.thickness)) != len(base.classes):
-        raise SbiDaError(f"restage: thickness needs one number for each of {', '.join(base.classes)}, or a single one")
     everything = source.all if isinstance(source, RecordsSource) else source.examples(count, 0)
-
-    def staged(examples: Examples, copies: int) -> Examples:
-        images, rows = {}, np.arange(len(examples))
-        state = np.random.default_rng(rng.integers(2**63))
-        for name, camera in base.layout.cameras.items():
-            codes = examples.z[:, 0].astype(int)
-            images[name], rows = restage(
-                examples.observed.images[name], codes, real.images[name], camera, how.model_copy(update={"copies": copies}), state
-            )
-        seen = examples.observed.take(rows)
-        return Examples(Observations(seen.value, seen.error, seen.state, images), examples.z[rows], examples.log_weight[rows])
-
-    return StoredSource(staged(everything, how.copies), seed), staged(held, 1)
+    training, fresh = (np.random.default_rng(rng.integers(2**63)) for _ in range(2))
+    staged = restaged(base, everything, real, how, training)
+    return StoredSource(staged, seed), restaged(base, held, real, how.model_copy(update={"copies": 1}), fresh)
 
 
 def _fractions(estimator: Estimator, held: Examples, real: Observations, how: str) -> ClassFractions:

@@ -10,7 +10,9 @@ from sbi_da.classifier_evaluation import evaluate_classifier
 from sbi_da.config import Config
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
+from sbi_da.layout import Observations
 from sbi_da.records import ABSENT, Images, Records
+from sbi_da.restaged import restaged, restaging_of
 from sbi_da.runs import sources
 from sbi_da.surveys import Imaging
 
@@ -81,7 +83,7 @@ def evaluate_class_records(estimator: Estimator, records: Records, seed: int = 0
     observed = estimator.layout.read(records)
     context = estimator.encode(observed, real=real)
     posterior = estimator.classify(context, records.ids, real)
-    simulated = _simulated(estimator)
+    simulated = _simulated(estimator, observed, real, seed)
     pictures = None
     if observed.images:
         survey = max(observed.images, key=lambda key: int((observed.images[key].state != ABSENT).sum()))
@@ -98,12 +100,15 @@ def evaluate_class_records(estimator: Estimator, records: Records, seed: int = 0
     return metrics, figures
 
 
-def _simulated(estimator: Estimator) -> tuple[np.ndarray, np.ndarray] | None:
-    """Features and classes of held-out simulations; None where the training records are no longer there."""
+def _simulated(estimator: Estimator, observed: Observations, real: bool, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Features and classes of held-out simulations, restaged for real objects where the estimator learned from such; None without any."""
     experiment = Config.model_validate(estimator.metadata["config"])
+    how = restaging_of(estimator) if real else None
     try:
         examples = sources(experiment, estimator)[1].examples(min(COMPARED, experiment.training.validation), EPOCH)
-    except SbiDaError:
+        if how is not None:
+            examples = restaged(estimator, examples, observed, how.model_copy(update={"copies": 1}), np.random.default_rng([seed, EPOCH]))
+    except SbiDaError:  # the training records are no longer there, or these objects tell nothing of the survey
         return None
     return estimator.encode(examples.observed).numpy(), examples.z[:, 0].astype(int)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_galaxies import CLASSES, camera, config, pictures, records
 
+from sbi_da import class_evaluation
 from sbi_da.alignment_config import AlignmentConfig
 from sbi_da.class_alignment_run import align_classes, anew
 from sbi_da.class_evaluation import open_labels
@@ -21,6 +22,7 @@ from sbi_da.evaluation import evaluate
 from sbi_da.inference import NO_DATA, UNREADABLE, query
 from sbi_da.posteriors.class_losses import initial_logit_scale
 from sbi_da.records import ABSENT, Images, Records
+from sbi_da.restaged import restaged
 from sbi_da.runs import sources, train, untrained
 from sbi_da.sources import Examples
 
@@ -184,6 +186,20 @@ def test_layers_that_a_config_freezes_stay_so_when_adapted(place, how):
     before, after = base.state_dict(), found.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before if name.startswith(frozen))
     assert any(not torch.equal(after[name], before[name]) for name in before) or how.get("train") == "adapter"
+
+
+def test_domains_are_compared_after_restaging_where_that_was_learned_from(estimator, monkeypatch):
+    plan = {"classes": {"restage": {"copies": 2}}}
+    adapted = copy.deepcopy(estimator)
+    adapted.metadata["alignment"] = {"config": AlignmentConfig.model_validate(plan).model_dump(mode="json"), "verdict": {"kept": True}}
+    refused = copy.deepcopy(adapted)
+    refused.metadata["alignment"]["verdict"]["kept"] = False
+    seen = []
+    monkeypatch.setattr(class_evaluation, "restaged", lambda *args: seen.append(args) or restaged(*args))
+    real, simulated = records(60, seed=25, domain="real", sealed=True, noise=0.05), records(60, seed=26)
+    for each, objects in ((refused, real), (estimator, real), (adapted, simulated), (adapted, real)):
+        evaluate(each, objects)
+    assert len(seen) == 1 and len(seen[0][2]) == 60 and seen[0][3].copies == 1
 
 
 def test_a_network_that_starts_anew_starts_from_the_logit_scale(place):
