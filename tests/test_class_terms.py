@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import entropy as scipy_entropy
 
-from sbi_da.alignment.anomalies import ClassDistances, energy_score, entropy_score, reject, threshold
+from sbi_da.alignment.anomalies import energy_score, entropy_score, reject, threshold
 from sbi_da.alignment.class_registry import CLASS_TERMS
 from sbi_da.alignment.class_term import Classified, ClassTerm
 from sbi_da.alignment.clustering import AdaptiveClustering
@@ -328,28 +328,3 @@ def test_anomaly_scores_against_their_definitions():
     assert threshold(np.arange(101.0), 0.05) == pytest.approx(95.0)
     with pytest.raises(SbiDaError):
         threshold(np.zeros(0))
-
-
-def test_distances_see_far_objects_that_entropy_takes_for_sure():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(2, size=400)
-    scatter = np.array([[1.0, 0.8], [0.8, 1.0]])
-    features = rng.multivariate_normal([0, 0], scatter, 400) + np.array([[-3, 0], [3, 0]])[labels]
-    found = ClassDistances.fit(features, labels)
-    direct = [(z - m) @ np.linalg.solve(found.within, z - m) for z in features[:5] for m in found.means]
-    assert found.score(features[:5]) == pytest.approx(np.reshape(direct, (5, 2)).min(1))
-    assert found.score(features).mean() == pytest.approx(2.0, abs=0.2), "chi-squared of two degrees of freedom"
-    assert found.within == pytest.approx(scatter, abs=0.15)
-    far = rng.multivariate_normal([12, -8], scatter, 50)
-    assert found.score(far).min() > found.score(features).max()
-    assert found.score(far, relative=True).mean() > found.score(features, relative=True).mean()
-    centred = far - features.mean(0)
-    overall = np.einsum("nd,nd->n", centred, np.linalg.solve(found.overall, centred.T).T)
-    assert found.overall == pytest.approx(np.cov(features.T, ddof=0), abs=0.02)
-    assert found.score(far, relative=True) == pytest.approx(found.score(far) - overall)
-    sure = 1 / (1 + np.exp(-6 * far[:, :1]))
-    assert entropy_score(np.concatenate([sure, 1 - sure], axis=1)).max() < 1e-6
-    unlabelled = np.concatenate([labels, [-1] * 50])
-    assert ClassDistances.fit(np.concatenate([features, far]), unlabelled).centre == pytest.approx(found.centre)
-    with pytest.raises(SbiDaError, match="classes of some"):
-        ClassDistances.fit(far, np.full(50, -1))
