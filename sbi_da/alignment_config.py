@@ -162,6 +162,9 @@ class AlignmentConfig(_Strict):
     def _consistent(self) -> "AlignmentConfig":
         if self.train == "adapter" and not self.adapter:
             raise ValueError(f"train: adapter needs an adapter: name one or more of {', '.join(PARTS)}")
+        anew = self.classes.restage is not None or (self.classes.refine is not None and self.classes.refine.rounds > 0)
+        if self.train == "adapter" and anew:
+            raise ValueError("train: adapter keeps the network, and classes.restage and classes.refine.rounds start a new one: choose one")
         if self.deploy and self.population == "same":
             raise ValueError("deploy: needs a population: labels, posteriors or a table")
         if self.learned and not (self.terms or self.pairs or self.labelled):

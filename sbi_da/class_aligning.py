@@ -166,9 +166,9 @@ class ClassAlignmentModule(TrainingModule):
 
     def _estimated(self) -> np.ndarray:
         """Class fractions of the real objects as the network sees them now, drawn towards those of the simulations."""
-        context = self.estimator.encode(self.real, real=True)
+        context = self.estimator.encode(self.real, real=True).to(self.device)
         with torch.no_grad():
-            p = categorical(self.estimator).probabilities(context).double().numpy()
+            p = categorical(self.estimator).probabilities(context).double().cpu().numpy()
         found = label_shift_em(p, self.estimator.assumed_fractions(corrected=False), replicates=2).fractions
         return (1 - SHRINK) * found + SHRINK * self.estimator.assumed_fractions(corrected=True)
 
@@ -176,7 +176,8 @@ class ClassAlignmentModule(TrainingModule):
         names: list[str] = [name for name in ("simulated", "real", "simulated_again", "real_again") if name in batch]
         sizes = [len(batch[name]["state"]) for name in names]
         whole = stacked([batch[name] for name in names])
-        real = torch.cat([torch.full((size,), name.startswith("real")) for name, size in zip(names, sizes, strict=True)])
+        device = whole["state"].device
+        real = torch.cat([torch.full((size,), name.startswith("real"), device=device) for name, size in zip(names, sizes, strict=True)])
         everything = self.estimator.features(whole["value"], whole["error"], whole["state"], real, pictures(whole))
         starts = np.concatenate([[0], np.cumsum(sizes)])
         of = {n: everything[slice(int(starts[k]), int(starts[k + 1]))] for k, n in enumerate(names)}
@@ -227,7 +228,7 @@ class ClassAlignmentModule(TrainingModule):
         teacher = self.teacher
         assert teacher is not None
         with torch.no_grad():
-            everyone = torch.full((len(real["state"]),), True)
+            everyone = torch.full((len(real["state"]),), True, device=real["state"].device)
             context = teacher.context(real["value"], real["error"], real["state"], everyone, pictures(real))
             p = categorical(teacher).logits(context).softmax(-1)
             sure, target = p.max(-1)

@@ -97,3 +97,9 @@ class ClassAlignment(BaseModel):
     momentum: float = Field(0.995, ge=0, lt=1)
     restage: Restaging | None = None
     refine: Refinement | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ClassAlignment":
+        if self.select != "last" and (self.averaged or self.teacher):
+            raise ValueError("select: an average of the weights (averaged, teacher) belongs to no epoch: choose select: last or no average")
+        return self

@@ -17,6 +17,7 @@ from sbi_da.alignment.selection import select
 from sbi_da.alignment_config import AlignmentConfig
 from sbi_da.atomic import whole_folder
 from sbi_da.class_aligning import ClassAlignmentModule, TwoStreams
+from sbi_da.class_evaluation import open_labels
 from sbi_da.class_refining import refined
 from sbi_da.config import Config, TrainingConfig
 from sbi_da.epoch_keeping import EpochKeeper, categorical, label_free
@@ -93,6 +94,7 @@ def align_classes(
             raise SbiDaError("objects to align with are marked as simulated: give real ones (to try it out, set attrs['domain'] to 'real')")
         if records is not None and len(records) < FEWEST:
             raise SbiDaError(f"only {len(records)} real objects: at least {FEWEST} are needed")
+    judges = None if labelled is None else _judges(base, labelled)
     if threads:
         torch.set_num_threads(threads)
     experiment = Config.model_validate(base.metadata["config"])
@@ -104,7 +106,7 @@ def align_classes(
         if found is not None:
             fractions = _joined(fractions, found)
         candidate.population = None if config.classes.fractions == "source" else tuple(fractions.fractions.tolist())
-        verdict = _judged(base, candidate, held, observed, labelled)
+        verdict = _judged(base, candidate, held, observed, judges)
         chosen = candidate if verdict.kept else copy.deepcopy(base)
         chosen.metadata["alignment"] = {
             "config": config.model_dump(mode="json"), "verdict": verdict.to_dict(), "seconds": time.perf_counter() - started,
@@ -121,6 +123,15 @@ def align_classes(
     if not verdict.kept:
         warnings.warn(f"alignment is not used: {verdict.reason}", stacklevel=2)
     return AlignedClasses(chosen, candidate, verdict, fractions)
+
+
+def _judges(base: Estimator, labelled: Records) -> tuple[Records, np.ndarray]:
+    """Objects whose class is one of the estimator's, and which."""
+    codes = open_labels(labelled, base.parameter_names[0], base.classes)
+    known = np.isfinite(codes) & (codes >= 0)
+    if known.sum() < FEWEST:
+        raise SbiDaError(f"only {known.sum()} labelled objects are {' or '.join(base.classes)}: at least {FEWEST} are needed to judge")
+    return labelled.isel(known), codes[known].astype(int)
 
 
 def _joined(counted: ClassFractions, refined: np.ndarray) -> ClassFractions:
@@ -147,7 +158,9 @@ def _adapted(
 ) -> tuple[Estimator, Examples, int, np.ndarray | None]:
     """An adapted copy, finished on held-out simulations, which come back, the epoch it is of, and class fractions by refinement."""
     candidate = copy.deepcopy(base)
-    candidate.adapt(config.adapter)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        candidate.adapt(config.adapter)
     candidate.population = None
     head = categorical(candidate)
     calibration = None if config.train == "all" else (
@@ -250,7 +263,8 @@ def _restaged(
     everything = source.all if isinstance(source, RecordsSource) else source.examples(count, 0)
     training, fresh = (np.random.default_rng(rng.integers(2**63)) for _ in range(2))
     staged = restaged(base, everything, real, how, training)
-    return StoredSource(staged, seed), restaged(base, held, real, how.model_copy(update={"copies": 1}), fresh)
+    missing = source.missing if isinstance(source, RecordsSource) else None
+    return StoredSource(staged, seed, base.layout, missing), restaged(base, held, real, how.model_copy(update={"copies": 1}), fresh)
 
 
 def _fractions(estimator: Estimator, held: Examples, real: Observations, how: str) -> ClassFractions:
@@ -267,17 +281,17 @@ def _probabilities(estimator: Estimator, observed: Observations, real: bool) -> 
     return (found / found.sum(1, keepdim=True)).numpy()
 
 
-def _judged(base: Estimator, candidate: Estimator, held: Examples, real: Observations, labelled: Records | None) -> Verdict:
+def _judged(
+    base: Estimator, candidate: Estimator, held: Examples, real: Observations, judges: tuple[Records, np.ndarray] | None
+) -> Verdict:
     """By labels of other real objects, or by an alarm and a label-free risk."""
     codes = held.z[:, 0].astype(int)
     before, after = (_balanced(_probabilities(e, held.observed, False), codes) for e in (base, candidate))
     risks = select({"none": label_free(base, held, real), "aligned": label_free(candidate, held, real)}).scores
     figures = {"balanced_accuracy_simulated": [before, after], "label_free": {k: dict(v) for k, v in risks.items()}}
-    if labelled is not None:
-        truth = base.prior.to_normal(labelled.opened().parameters)[..., 0]
-        known = labelled.isel(np.isfinite(truth))
-        codes = truth[np.isfinite(truth)].astype(int)
-        scores = [e(known).log_prob(codes).values for e in (base, candidate)]
+    if judges is not None:
+        known, truth = judges
+        scores = [e(known).log_prob(truth).values for e in (base, candidate)]
         found = judge_by_labels(scores[0], scores[1])
         found.figures.update(figures)
         return found

@@ -25,7 +25,10 @@ CHUNK = 256
 
 
 def turned_log_probabilities(estimator: Estimator, real: Observations) -> np.ndarray:
-    """Log-probabilities ``(object, class)`` from the mean logits of the images turned by 0, 90, 180 and 270 degrees."""
+    """Log-probabilities under equal class fractions, from the mean logits of the images turned by 0, 90, 180 and 270 degrees.
+
+    Shape ``(object, class)``.
+    """
     head = estimator.head
     assert isinstance(head, CategoricalHead)
     training = estimator.training
@@ -39,11 +42,15 @@ def turned_log_probabilities(estimator: Estimator, real: Observations) -> np.nda
             logits = [head.logits(estimator.context(batch["value"], batch["error"], batch["state"], side, images)) for images in turns]
             found.append(torch.stack(logits).mean(0))
     estimator.train(training)
-    return torch.cat(found).log_softmax(-1).double().numpy()
+    likelihood = torch.cat(found).double() - torch.from_numpy(estimator.assumed_fractions(corrected=False)).log()
+    return likelihood.log_softmax(-1).numpy()
 
 
 def refined(estimator: Estimator, real: Observations, how: Refinement) -> Refined:
     """Classes of the real objects by what is measured of them and what the estimator thinks of them.
+
+    Objects without an image in the survey that has most of them cannot be measured: the estimator alone classifies them, under the
+    fractions that were found, and they teach nothing.
 
     Raises:
         UnknownNameError: a summary that is not measured.
@@ -60,4 +67,6 @@ def refined(estimator: Estimator, real: Observations, how: Refinement) -> Refine
     summaries = np.concatenate([tokens.summaries(name, *part).numpy() for part in parts])
     chosen = (*(NAMES.index(key) for key in how.summaries), *range(len(NAMES), summaries.shape[1]))
     log_p = turned_log_probabilities(estimator, real)
-    return refine(physical_features(summaries, log_p, chosen), np.exp(log_p), how.share, how.even)
+    seen = (real.images[name].state != ABSENT).any(1)
+    measured = refine(physical_features(summaries[seen], log_p[seen], chosen), np.exp(log_p[seen]), how.share, how.even)
+    return measured.among(seen, np.exp(log_p))

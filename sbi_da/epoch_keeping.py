@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
@@ -14,6 +15,9 @@ from sbi_da.posteriors.class_losses import log_weight_correction
 from sbi_da.sources import Examples
 
 __all__ = ["EpochKeeper", "categorical", "label_free"]
+
+JUDGED = 2000
+"""Real objects, at most, that a criterion looks at: some compare all pairs."""
 
 
 @dataclass
@@ -42,11 +46,15 @@ class EpochKeeper(Callback):
 
 def label_free(estimator: Estimator, held: Examples, real: Observations) -> Candidate:
     """What a label-free criterion looks at: losses of held-out simulations, contexts of these and of real objects, their probabilities."""
+    if len(real) > JUDGED:
+        real = real.take(np.sort(np.random.default_rng(0).permutation(len(real))[:JUDGED]))
     simulated, target = estimator.encode(held.observed), estimator.encode(real, real=True)
     head = categorical(estimator)
+    device = head.temperature.device
     with torch.no_grad():
-        losses = -head.log_prob(torch.from_numpy(held.z[:, 0]).long(), simulated).numpy()
-        return Candidate(losses, simulated.numpy(), target.numpy(), head.probabilities(target).double().numpy())
+        losses = -head.log_prob(torch.from_numpy(held.z[:, 0]).long().to(device), simulated.to(device)).cpu().numpy()
+        probabilities = head.probabilities(target.to(device)).double().cpu().numpy()
+    return Candidate(losses, simulated.numpy(), target.numpy(), probabilities)
 
 
 def categorical(estimator: Estimator) -> CategoricalHead:

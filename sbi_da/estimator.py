@@ -274,11 +274,12 @@ class Estimator(nn.Module):
         self.eval()
         batch = batch or (4096 if self.images is None else 256)
         pieces = [torch.zeros(0, self.network.context)]
+        device = next(self.parameters()).device
         with torch.inference_mode():
             for start in range(0, len(observed), batch):
-                part = measurements(observed, slice(start, start + batch))
-                side = torch.full((len(part["state"]),), True) if real else None
-                pieces.append(self.context(part["value"], part["error"], part["state"], side, pictures(part)))
+                part = {name: value.to(device) for name, value in measurements(observed, slice(start, start + batch)).items()}
+                side = torch.full((len(part["state"]),), True, device=device) if real else None
+                pieces.append(self.context(part["value"], part["error"], part["state"], side, pictures(part)).cpu())
         self.train(training)
         return torch.cat(pieces)
 

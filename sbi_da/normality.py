@@ -22,7 +22,10 @@ QUANTILES = 501
 NEIGHBOUR = 10
 WIDEST = 8.0
 """Scaled features are cut there."""
+LEAST = 0.3
+"""Of a scale, in standard deviations of the simulated objects: a feature that is the same for most real ones must not decide."""
 CHUNK = 2048
+VIEWED = ("reference", "centre", "scale", "middle")
 Views = Mapping[str, np.ndarray]
 """By name, features ``(object, width)``; rows of NaN where a view of an object does not exist."""
 
@@ -35,6 +38,7 @@ class Normality:
         reference: of each view, scaled features of simulated objects, shape ``(object, width)``.
         centre: of each view, shape ``(width,)``.
         scale: of each view, same shape.
+        middle: of each view, median of the logarithms for held-out simulated objects, so that views count alike, shape ``()``.
         quantiles: of the scores of held-out simulated objects, rising, shape ``(quantile,)``.
         entropies: quantiles of the entropies [nats] of their class probabilities, same shape; None where no class is inferred.
     """
@@ -42,6 +46,7 @@ class Normality:
     reference: Views
     centre: Views
     scale: Views
+    middle: Views
     quantiles: np.ndarray
     entropies: np.ndarray | None = None
 
@@ -68,27 +73,33 @@ class Normality:
                 continue
             centre[name] = np.median(others, 0)
             spread = 1.4826 * np.median(np.abs(others - centre[name]), 0)
-            scale[name] = np.maximum(spread, 1e-3 * max(float(spread.max()), 1e-6))
+            scale[name] = np.maximum(spread, LEAST * np.maximum(known.std(0), 1e-9))
             reference[name] = _scaled(known, centre[name], scale[name]).astype(np.float32)
         if not reference:
             raise SbiDaError(f"what is normal is learned from more than {NEIGHBOUR} simulated objects")
         levels = np.linspace(0, 1, QUANTILES)
         entropies = None if probabilities is None else np.quantile(entropy_score(probabilities), levels)
-        plain = cls(reference, centre, scale, np.zeros(QUANTILES))
-        return cls(reference, centre, scale, np.quantile(plain.distances(held_out), levels), entropies)
+        plain = cls(reference, centre, scale, {name: np.array(0.0) for name in reference}, np.zeros(QUANTILES))
+        middle = {}
+        for name in reference:
+            log = plain._of_view(name, held_out[name])
+            middle[name] = np.array(np.median(log[np.isfinite(log)]) if np.isfinite(log).any() else 0.0)
+        fitted = cls(reference, centre, scale, middle, plain.quantiles)
+        return cls(reference, centre, scale, middle, np.quantile(fitted.distances(held_out), levels), entropies)
 
     def distances(self, views: Views) -> np.ndarray:
         """Mean logarithm of the distance to the tenth neighbour over the views of each object, shape ``(object,)``."""
-        found = []
-        for name, reference in self.reference.items():
-            features = np.asarray(views[name], float)
-            there = np.isfinite(features).all(1)
-            each = np.full(len(features), np.nan)
-            each[there] = _log_distance(_scaled(features[there], self.centre[name], self.scale[name]), reference)
-            found.append(each)
-        joined = np.stack(found)
+        joined = np.stack([self._of_view(name, views[name]) for name in self.reference])
         counted = np.isfinite(joined).sum(0)
         return np.where(counted > 0, np.nansum(joined, 0) / np.maximum(counted, 1), self.quantiles[-1])
+
+    def _of_view(self, name: str, features: np.ndarray) -> np.ndarray:
+        features = np.asarray(features, float)
+        there = np.isfinite(features).all(1)
+        found = np.full(len(features), np.nan)
+        scaled = _scaled(features[there], self.centre[name], self.scale[name])
+        found[there] = _log_distance(scaled, self.reference[name]) - float(self.middle[name])
+        return found
 
     def __call__(self, views: Views) -> np.ndarray:
         """Scores: 0 to 1 within the simulations, above 1 beyond all of them; shape ``(object,)``."""
@@ -98,7 +109,7 @@ class Normality:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What it consists of."""
-        parts = {f"{what}.{k}": v for what in ("reference", "centre", "scale") for k, v in getattr(self, what).items()}
+        parts = {f"{what}.{k}": v for what in VIEWED for k, v in getattr(self, what).items()}
         parts["quantiles"] = self.quantiles
         return parts if self.entropies is None else parts | {"entropies": self.entropies}
 
@@ -106,7 +117,9 @@ class Normality:
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Normality":
         """Inverse of :meth:`arrays`."""
         parts = {what: {k.removeprefix(f"{what}."): np.asarray(v) for k, v in arrays.items() if k.startswith(f"{what}.")}
-                 for what in ("reference", "centre", "scale")}
+                 for what in VIEWED}
+        if not parts["reference"]:
+            raise KeyError("reference")
         return cls(**parts, quantiles=np.asarray(arrays["quantiles"]), entropies=arrays.get("entropies"))
 
 

@@ -25,16 +25,20 @@ def restaged(estimator: Estimator, examples: Examples, real: Observations, how: 
         ``how.copies`` of every example; what is not an image stays as it is.
 
     Raises:
-        SbiDaError: as many thicknesses as there are no classes, or nothing to restage or to learn from.
+        SbiDaError: a number of thicknesses that is not that of the classes, several surveys, or nothing to restage or to learn from.
     """
     if np.ndim(how.thickness) and len(np.atleast_1d(how.thickness)) != len(estimator.classes):
         raise SbiDaError(f"restage: thickness needs one number for each of {', '.join(estimator.classes)}, or a single one")
-    images, rows = {}, np.arange(len(examples))
-    codes = examples.z[:, 0].astype(int)
-    for name, camera in estimator.layout.cameras.items():
-        images[name], rows = restage(examples.observed.images[name], codes, real.images[name], camera, how, rng)
+    cameras = estimator.layout.cameras
+    if len(cameras) != 1 or estimator.layout.channels:
+        raise SbiDaError(
+            "restage: only one survey with images, without photometry, can be restaged, for what one object shows in several would no "
+            f"longer agree; this estimator has {', '.join(estimator.surveys)}"
+        )
+    (name, camera), = cameras.items()
+    image, rows = restage(examples.observed.images[name], examples.z[:, 0].astype(int), real.images[name], camera, how, rng)
     seen = examples.observed.take(rows)
-    return Examples(Observations(seen.value, seen.error, seen.state, images), examples.z[rows], examples.log_weight[rows])
+    return Examples(Observations(seen.value, seen.error, seen.state, {name: image}), examples.z[rows], examples.log_weight[rows])
 
 
 def restaging_of(estimator: Estimator) -> Restaging | None:

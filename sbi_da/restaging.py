@@ -31,6 +31,8 @@ CHUNK = 128
 SEEING = (1.0, 1.6, 2.4, 3.4, 4.6)
 """What is tried [pixels]."""
 TRIED = 300
+REFERENCE = 5000
+"""Target objects, at most, that are measured."""
 TOLD = [NAMES.index(name) for name in ("concentration", "peak", "surface_brightness", "area")]
 OVERSAMPLING = 2
 
@@ -86,7 +88,10 @@ def restage(
     """
     if not (target.state == OBSERVED).all(1).any():
         raise SbiDaError("restaging needs target objects that have images in all bands, and there are none")
-    shown = linear(target.take((target.state == OBSERVED).all(1)), camera)
+    whole = np.flatnonzero((target.state == OBSERVED).all(1))
+    if len(whole) > REFERENCE:
+        whole = np.sort(rng.choice(whole, REFERENCE, replace=False))
+    shown = linear(target.take(whole), camera)
     reference, texture = torch.cat([measure(part) for part in shown.split(CHUNK)]).numpy(), _Texture.of(shown)
     complete = np.flatnonzero((source.state == OBSERVED).all(1))
     if not len(complete):
@@ -102,10 +107,9 @@ def restage(
     made = []
     for part in np.array_split(rows, max(1, len(rows) // CHUNK)):
         drawn = reference[rng.integers(len(reference), size=len(part))]
-        made.append(_staged(flux[part], own[part], thickness[part], drawn, reference, own[complete], texture, camera, how, rng))
+        image = _staged(flux[part], own[part], thickness[part], drawn, reference, own[complete], texture, camera, how, rng)
+        made.append(image if camera.display is None else to_bytes(compose(image, camera.display)))
     pixels = np.concatenate(made)
-    if camera.display is not None:
-        pixels = to_bytes(compose(pixels, camera.display))
     shape = (len(rows), len(camera.bands))
     return Images(camera.band_names, pixels, np.full(shape, np.nan), source.state[rows]), rows
 

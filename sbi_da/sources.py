@@ -172,17 +172,20 @@ class StoredSource:
     Args:
         examples: all of them.
         seed: of the order.
+        layout: theirs, for a missing-data law.
+        missing: this law, applied anew for every epoch; None: nothing is lost.
     """
 
-    def __init__(self, examples: Examples, seed: int = 0) -> None:
-        self.all, self.seed = examples, seed
+    def __init__(self, examples: Examples, seed: int = 0, layout: Layout | None = None, missing: MissingLaw | None = None) -> None:
+        self.all, self.seed, self.layout, self.missing = examples, seed, layout, missing
         self.weighted = bool(examples.log_weight.any())
 
     def examples(self, count: int, epoch: int) -> Examples:  # noqa: D102
         rng = np.random.default_rng([self.seed, 5, epoch])
         rounds = -(-count // len(self.all))
         rows = np.concatenate([rng.permutation(len(self.all)) for _ in range(rounds)])[:count]
-        return Examples(self.all.observed.take(rows), self.all.z[rows], self.all.log_weight[rows])
+        some = Examples(self.all.observed.take(rows), self.all.z[rows], self.all.log_weight[rows])
+        return some if self.missing is None or self.layout is None else _thinned(some, self.missing, self.layout, rng)
 
 
 class RecordsSource:
@@ -217,10 +220,14 @@ class RecordsSource:
         rng = np.random.default_rng([self.seed, 2, epoch])
         rounds = -(-count // len(self.all))
         rows = np.concatenate([rng.permutation(len(self.all)) for _ in range(rounds)])[:count]
-        observed = self.all.observed.take(rows)
-        before = observed.states
-        keep = self.missing.keep(before, self.layout.entry_survey, rng)
-        observed = observed.where(keep)
-        emptied = (observed.states == ABSENT).all(1) & keep.any(1) & (before != ABSENT).any(1)
-        log_weight = np.where(emptied, -np.inf, self.all.log_weight[rows])
-        return Examples(observed, self.all.z[rows], log_weight).usable()
+        some = Examples(self.all.observed.take(rows), self.all.z[rows], self.all.log_weight[rows])
+        return _thinned(some, self.missing, self.layout, rng)
+
+
+def _thinned(some: Examples, missing: MissingLaw, layout: Layout, rng: np.random.Generator) -> Examples:
+    """Examples that a missing-data law has passed over; those it leaves nothing to see are gone."""
+    before = some.observed.states
+    keep = missing.keep(before, layout.entry_survey, rng)
+    observed = some.observed.where(keep)
+    emptied = (observed.states == ABSENT).all(1) & keep.any(1) & (before != ABSENT).any(1)
+    return Examples(observed, some.z, np.where(emptied, -np.inf, some.log_weight)).usable()

@@ -21,10 +21,10 @@ from sbi_da.estimator import Estimator
 from sbi_da.evaluation import evaluate
 from sbi_da.inference import NO_DATA, UNREADABLE, query
 from sbi_da.posteriors.class_losses import initial_logit_scale
-from sbi_da.records import ABSENT, Images, Records
+from sbi_da.records import ABSENT, CoverageMissing, Images, Records
 from sbi_da.restaged import restaged
 from sbi_da.runs import sources, train, untrained
-from sbi_da.sources import Examples
+from sbi_da.sources import Examples, StoredSource
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +200,46 @@ def test_domains_are_compared_after_restaging_where_that_was_learned_from(estima
     for each, objects in ((refused, real), (estimator, real), (adapted, simulated), (adapted, real)):
         evaluate(each, objects)
     assert len(seen) == 1 and len(seen[0][2]) == 60 and seen[0][3].copies == 1
+
+
+def test_labels_that_judge_are_read_by_the_names_of_their_classes(estimator):
+    setting = AlignmentConfig.model_validate({"correction": False, "epochs": 1, "steps_per_epoch": 2, "batch": 32})
+    real, judging = records(60, seed=27, domain="real", sealed=True), records(80, seed=28, domain="real")
+    turned = judging.with_parameters({"shape": 1 - judging.parameters["shape"]})
+    turned.tree.attrs["classes_shape"] = list(CLASSES[::-1])
+    first, second = (align_classes(estimator, real, each, setting).verdict for each in (judging, turned))
+    assert first.figures == second.figures
+    with pytest.raises(SbiDaError, match="hold no 'shape'"):
+        align_classes(estimator, real, Records.build({}, images={"toy_camera": judging.images("toy_camera")}), setting)
+
+
+def test_an_adapter_follows_the_seed(estimator):
+    setting = AlignmentConfig.model_validate({"correction": False, "epochs": 1, "steps_per_epoch": 2, "batch": 32,
+                                              "adapter": ["film", "residual"]})
+    real = records(60, seed=29, domain="real", sealed=True)
+    states = [align_classes(estimator, real, None, setting, seed=seed).candidate.state_dict() for seed in (0, 0, 1)]
+    same, other = (all(torch.equal(a, b) for a, b in zip(states[0].values(), s.values(), strict=True)) for s in states[1:])
+    assert same and not other
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [({"adapter": ["film"], "train": "adapter", **RESTAGED}, "start a new one"),
+     ({"adapter": ["film"], "train": "adapter", "classes": {"refine": {"rounds": 1}}}, "start a new one"),
+     ({"classes": {"averaged": True, "select": "dev"}}, "belongs to no epoch")],
+)
+def test_settings_that_contradict_each_other(how, message):
+    with pytest.raises(ValueError, match=message):
+        AlignmentConfig.model_validate(how)
+
+
+def test_a_missing_data_law_outlives_restaging(estimator):
+    objects = records(50, seed=30)
+    held = Examples(estimator.layout.read(objects), np.zeros((50, 1)), np.zeros(50))
+    law = CoverageMissing(surveys=[0.5], channels=0.0)
+    some = StoredSource(held, 0, estimator.layout, law).examples(50, 0)
+    assert 0.3 < (some.observed.states == ABSENT).all(1).mean() < 0.7
+    assert not (StoredSource(held).examples(50, 0).observed.states == ABSENT).any()
 
 
 def test_a_network_that_starts_anew_starts_from_the_logit_scale(place):

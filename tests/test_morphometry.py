@@ -5,7 +5,7 @@ import pytest
 import torch
 from small_galaxies import SIZE, camera, pictures
 
-from sbi_da.alignment.class_refinement import physical_features, refine
+from sbi_da.alignment.class_refinement import Refined, physical_features, refine
 from sbi_da.encoders.morphometry import NAMES, measure, summary_count
 from sbi_da.errors import SbiDaError
 from sbi_da.records import ABSENT, OBSERVED, Images
@@ -149,6 +149,21 @@ def test_classes_taken_as_equal_at_first_do_not_depend_on_the_classifiers_thresh
         found.append([refine(x, np.exp(log_p), even=even).fractions[1] for even in (1.0, 0.0)])
     (even_low, told_low), (even_high, told_high) = found
     assert abs(even_high - even_low) < 0.02 < told_high - told_low
+
+
+def test_objects_that_were_not_measured_teach_nothing():
+    found = Refined(np.array([[0.9, 0.1], [0.2, 0.8]]), np.full((2, 2), 0.5), np.array([0.25, 0.75]), np.ones(2))
+    seen = np.array([True, False, True])
+    more = found.among(seen, np.array([[0.5, 0.5], [0.5, 0.5], [0.1, 0.9]]))
+    assert np.array_equal(more.probabilities[seen], found.probabilities) and more.probabilities[1] == pytest.approx([0.25, 0.75])
+    assert not more.lessons[1].any() and more.lessons.sum(0) == pytest.approx([1.5, 1.5])
+
+
+def test_a_class_that_nothing_is_surely_of_is_named():
+    rng = np.random.default_rng(0)
+    p = np.tile([0.9, 0.1], (300, 1)) + 0.01 * rng.standard_normal((300, 1)) * [1, -1]
+    with pytest.raises(SbiDaError, match="surely of class number 1: raise refine.even"):
+        refine(rng.standard_normal((300, 2)), p, even=0.0)
 
 
 def test_refinement_of_too_few_is_refused():

@@ -66,6 +66,19 @@ def test_views_are_averaged_where_they_exist_and_scaled_by_real_objects(rng):
         Normality.fit({"context": a[:10]}, {"context": a})
 
 
+def test_a_view_that_is_not_there_and_one_that_hardly_varies_make_nothing_strange(rng):
+    wide, narrow = rng.standard_normal((3000, 40)), rng.standard_normal((3000, 5))
+    what = Normality.fit({"context": wide[:1000], "image": narrow[:1000]}, {"context": wide[1000:2000], "image": narrow[1000:2000]})
+    lost = what({"context": wide[2000:], "image": np.full((1000, 5), np.nan)})
+    assert np.median(lost) == pytest.approx(0.5, abs=0.1)
+    real = narrow[2000:].copy()
+    real[:700, 0] = 0.0
+    what = Normality.fit({"image": narrow[:1000]}, {"image": narrow[1000:2000]}, scaled_by={"image": real})
+    assert (what({"image": real}) > 0.95).mean() < 0.1
+    with pytest.raises(KeyError):
+        Normality.from_arrays({"means": np.zeros(3), "quantiles": np.zeros(3)})
+
+
 def test_by_entropy_the_threshold_is_the_quantile_of_simulated_entropies(rng):
     p = rng.uniform(0.5, 1, 4000)
     what = normal(rng, np.stack([p, 1 - p], 1))

@@ -35,17 +35,27 @@ class Refined:
         probabilities: under the fractions, shape ``(object, class)``.
         balanced: as if all classes were as common, same shape.
         fractions: of the classes, shape ``(class,)``.
+        weight: how much each object teaches, 0 or 1, shape ``(object,)``.
     """
 
     probabilities: np.ndarray
     balanced: np.ndarray
     fractions: np.ndarray
+    weight: np.ndarray
+
+    def among(self, seen: np.ndarray, balanced: np.ndarray) -> "Refined":
+        """The same among more objects, of which only those ``seen`` were refined and the others have ``balanced`` probabilities."""
+        every, under = balanced.copy(), balanced * self.fractions
+        under /= under.sum(1, keepdims=True)
+        every[seen], under[seen] = self.balanced, self.probabilities
+        return Refined(under, every, self.fractions, seen.astype(float))
 
     @property
     def lessons(self) -> np.ndarray:
         """Weights of a cross-entropy in which all classes count alike, shape ``(object, class)``, of mean one over objects and classes."""
-        share = self.probabilities.sum(0).clip(1e-9)
-        return self.probabilities * len(self.probabilities) / (share * len(share))
+        taught = self.probabilities * self.weight[:, None]
+        share = taught.sum(0).clip(1e-9)
+        return taught * len(taught) / (share * len(share))
 
 
 def physical_features(summaries: np.ndarray, log_probabilities: np.ndarray, chosen: tuple[int, ...]) -> np.ndarray:
@@ -82,14 +92,19 @@ def refine(
     n, classes = balanced.shape
     fractions = even / classes + (1 - even) * np.bincount(balanced.argmax(1), minlength=classes) / n
     counts = np.floor(n * share * fractions).astype(int)
-    if n < 10 * classes or counts.min() < 3:
+    if n < 10 * classes or (even and int(n * share * even / classes) < 3):
         raise SbiDaError(f"refinement needs more than {n} real objects to find the surest of {classes} classes: give more or switch it off")
     x = StandardScaler().fit_transform(features)
     margin = np.log(balanced.clip(1e-9)) - np.log((1 - balanced).clip(1e-9))
     weights = np.zeros((n, classes))
     for k, count in enumerate(counts):
-        weights[np.argsort(margin[:, k])[-count:], k] = 1.0
+        weights[np.argsort(margin[:, k])[n - count :], k] = 1.0
     weights[weights.sum(1) > 1] = 0.0  # claimed by two classes: sure of none
+    if weights.sum(0).min() < 3:
+        raise SbiDaError(
+            f"refinement finds no objects that are surely of class number {int(weights.sum(0).argmin())}: raise refine.even, lower "
+            "refine.share, or switch it off"
+        )
     model = _fitted(x, weights, strength)
     for _ in range(iterations):
         p = model.predict_proba(x)
@@ -100,7 +115,7 @@ def refine(
         model = _fitted(x, q, strength)
     p = model.predict_proba(x)
     q = p * fractions
-    return Refined(q / q.sum(1, keepdims=True), p, fractions)
+    return Refined(q / q.sum(1, keepdims=True), p, fractions, np.ones(n))
 
 
 def _fitted(x: np.ndarray, weights: np.ndarray, strength: float) -> LogisticRegression:

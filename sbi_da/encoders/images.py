@@ -176,7 +176,7 @@ class ImageTokens(nn.Module):
             encoder, column = self.encoders[name], self.names.index(name)
             ready = self.standardised(name, pixels[rows], seen[rows])
             if self.apart:
-                side = torch.zeros(len(rows), dtype=torch.bool) if real is None else real[rows]
+                side = torch.zeros(len(rows), dtype=torch.bool, device=rows.device) if real is None else real[rows]
                 with domains(encoder, side):
                     found = encoder(ready)
             else:
