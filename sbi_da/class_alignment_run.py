@@ -180,7 +180,6 @@ def _adapted(
     if plan.restage is not None:
         source, held = _restaged(base, plan.restage, source, settings.simulations or RESTAGED, real, held, seed)
         validation = StoredSource(held, seed)
-    if plan.restage is not None:
         candidate = anew(candidate, source, seed)  # what was learned of images that looked otherwise is no good start
     candidate.withhold_measured(plan.refine is not None and plan.refine.rounds > 0)
     streams = (source, validation, real)

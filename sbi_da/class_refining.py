@@ -18,6 +18,7 @@ from sbi_da.layout import Observations
 from sbi_da.measured import measurements, pictures
 from sbi_da.posteriors.categorical import CategoricalHead
 from sbi_da.records import ABSENT
+from sbi_da.views import measured
 
 __all__ = ["refined", "turned_log_probabilities"]
 
@@ -63,10 +64,9 @@ def refined(estimator: Estimator, real: Observations, how: Refinement) -> Refine
         if key not in NAMES:
             raise UnknownNameError("summary", key, list(NAMES))
     name = max(real.images, key=lambda key: int((real.images[key].state != ABSENT).sum()))
-    parts = [pictures(measurements(real, slice(start, start + CHUNK)))[name] for start in range(0, len(real), CHUNK)]
-    summaries = np.concatenate([tokens.summaries(name, *part).numpy() for part in parts])
+    summaries = measured(tokens, name, real)
     chosen = (*(NAMES.index(key) for key in how.summaries), *range(len(NAMES), summaries.shape[1]))
     log_p = turned_log_probabilities(estimator, real)
-    seen = (real.images[name].state != ABSENT).any(1)
-    measured = refine(physical_features(summaries[seen], log_p[seen], chosen), np.exp(log_p[seen]), how.share, how.even)
-    return measured.among(seen, np.exp(log_p))
+    seen = np.isfinite(summaries).all(1)
+    found = refine(physical_features(summaries[seen], log_p[seen], chosen), np.exp(log_p[seen]), how.share, how.even)
+    return found.among(seen, np.exp(log_p))

@@ -43,6 +43,7 @@ from sbi_da.prior import Prior
 from sbi_da.records import ABSENT, Records
 from sbi_da.simulators import Parameter, Simulator, get_simulator
 from sbi_da.surveys import Survey
+from sbi_da.views import views
 from sbi_da.vote_prior import VotePrior
 
 __all__ = ["Estimator", "NetworkConfig", "SimulatorSpec"]
@@ -161,30 +162,9 @@ class Estimator(nn.Module):
         if self.images is not None:
             self.images.fit(pictures(measurements(observed, slice(0, FITTED))))
 
-    def views(self, observed: Observations, context: Tensor) -> dict[str, np.ndarray]:
-        """What :class:`~sbi_da.normality.Normality` looks at: contexts, and of each survey with images what is measured of these.
-
-        Args:
-            observed: the objects.
-            context: theirs, shape ``(object, context)``.
-
-        Returns:
-            By name, shape ``(object, width)``; rows of NaN where there is no image.
-        """
-        found = {"context": context.double().numpy()}
-        for name in self.images.encoders if self.images is not None else ():
-            parts = []
-            for start in range(0, len(observed), 256):
-                pixels, seen = pictures(measurements(observed, slice(start, start + 256)))[name]
-                assert self.images is not None
-                told = self.images.summaries(name, pixels, seen).double().numpy()
-                parts.append(np.where(seen.any(1).numpy()[:, None], told, np.nan))
-            found[name] = np.concatenate(parts) if parts else np.zeros((0, 1))
-        return found
-
     def anomaly(self, observed: Observations, context: Tensor) -> np.ndarray:
-        """The share of simulated objects that are less unlike the others; NaN where that was not learned. Arguments as of :meth:`views`."""
-        return np.full(len(context), np.nan) if self.normality is None else self.normality(self.views(observed, context))
+        """The share of simulated objects that are less unlike the others, for objects and their contexts; NaN where not learned."""
+        return np.full(len(context), np.nan) if self.normality is None else self.normality(views(self.images, observed, context))
 
     def answer(self, context: Tensor, ids: np.ndarray, real: bool = False) -> ClassPosterior | VotePosterior | LabelPosterior:
         """Posteriors of classes, votes or labels from contexts ``(object, context)``.

@@ -17,6 +17,7 @@ from sbi_da.posteriors.temperature import fit_calibration
 from sbi_da.posteriors.vote_head import VoteHead
 from sbi_da.prior import Prior
 from sbi_da.sources import Source
+from sbi_da.views import views
 
 __all__ = ["ClassLoss", "DensityLoss", "PosteriorLoss", "finish", "posterior_loss"]
 
@@ -112,6 +113,6 @@ def finish(estimator: Estimator, source: Source, held_out: Source, count: int, r
         head.calibrate(torch.from_numpy(examples.z), context)
     with torch.inference_mode():
         p = head.probabilities(context).double().numpy() if isinstance(head, CategoricalHead) else None
-    unit = None if real is None else estimator.views(real, estimator.encode(real, real=True))
-    known, fresh = estimator.views(others.observed, seen), estimator.views(examples.observed, context)
+    unit = None if real is None else views(estimator.images, real, estimator.encode(real, real=True))
+    known, fresh = views(estimator.images, others.observed, seen), views(estimator.images, examples.observed, context)
     estimator.normality = Normality.fit(known, fresh, p, unit)

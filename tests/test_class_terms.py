@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import entropy as scipy_entropy
 
-from sbi_da.alignment.anomalies import energy_score, entropy_score, reject, threshold
+from sbi_da.alignment.anomalies import entropy_score, reject, threshold
 from sbi_da.alignment.class_registry import CLASS_TERMS
 from sbi_da.alignment.class_term import Classified, ClassTerm
 from sbi_da.alignment.clustering import AdaptiveClustering
@@ -324,7 +324,6 @@ def test_anomaly_scores_against_their_definitions():
     p = np.array([[1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]])
     assert entropy_score(p) == pytest.approx([0.0, math.log(3)])
     assert reject(p).tolist() == [False, True] and reject(p, 2.0).tolist() == [False, False]
-    assert energy_score(np.array([[0.0, 0.0], [1000.0, 0.0]])) == pytest.approx([-math.log(2), -1000.0])
     assert threshold(np.arange(101.0), 0.05) == pytest.approx(95.0)
     with pytest.raises(SbiDaError):
         threshold(np.zeros(0))

@@ -2,8 +2,6 @@ r"""Anomaly scores of real objects, and rejecting those of no known class. A hig
 
 - ``entropy_score``: :math:`H(p)` [nats], what DeepAstroUDA rejects by (Ciprijanovic et al. 2023). Blind to an object far from
   everything that lies deep on one side of the decision boundaries.
-- ``energy_score``: :math:`-\log \sum_k e^{l_k}` of raw logits (Liu et al. 2020, arXiv 2010.03759). A softmax does not know that
-  all logits are low; this does.
 
 Distances to simulated neighbours are in :mod:`sbi_da.normality`.
 Scores are comparable within a domain. A shift between the domains raises those of all real objects: fit and judge on aligned
@@ -11,11 +9,11 @@ features, or choose the threshold by the fraction to be looked at. One by simula
 """
 
 import numpy as np
-from scipy.special import logsumexp, xlogy
+from scipy.special import xlogy
 
 from sbi_da.errors import SbiDaError
 
-__all__ = ["energy_score", "entropy_score", "reject", "threshold"]
+__all__ = ["entropy_score", "reject", "threshold"]
 
 
 
@@ -23,11 +21,6 @@ def entropy_score(probabilities: np.ndarray) -> np.ndarray:
     """Entropy of class probabilities ``(object, class)`` [nats], shape ``(object,)``."""
     p = np.asarray(probabilities, float)
     return -xlogy(p, p).sum(-1)
-
-
-def energy_score(logits: np.ndarray) -> np.ndarray:
-    """Free energy of raw logits ``(object, class)``, shape ``(object,)``."""
-    return -logsumexp(np.asarray(logits, float), axis=-1)
 
 
 def reject(probabilities: np.ndarray, rho: float | None = None) -> np.ndarray:
