@@ -25,6 +25,7 @@ from sbi_da.encoders import ScalarEncoder
 from sbi_da.encoders.images import ImageTokens, Pictures, runnable
 from sbi_da.errors import ArtefactError, SbiDaError, UnknownNameError
 from sbi_da.fusion import MaskedTransformer
+from sbi_da.heads import head_of
 from sbi_da.label_prior import LabelPrior
 from sbi_da.layout import Layout, Observations
 from sbi_da.measured import measurements, pictures
@@ -32,7 +33,6 @@ from sbi_da.network import NetworkConfig, Target
 from sbi_da.normality import Normality
 from sbi_da.posteriors import Posterior, SplineHead
 from sbi_da.posteriors.categorical import CategoricalHead
-from sbi_da.posteriors.class_losses import initial_logit_scale
 from sbi_da.posteriors.class_posterior import ClassPosterior
 from sbi_da.posteriors.label_head import LabelHead
 from sbi_da.posteriors.label_posterior import LabelPosterior
@@ -108,7 +108,7 @@ class Estimator(nn.Module):
         self.encoder = ScalarEncoder(kinds, index, size.width, size.summary, len(self.layout.surveys))
         self.images = ImageTokens(self.layout.surveys, size.images, size.width, size.summary) if self.layout.cameras else None
         self.fusion = MaskedTransformer(size.width, size.context, size.layers, size.heads, size.summary, size.blocks)
-        self.head = _head(prior, size)
+        self.head = head_of(prior, size)
         self.adapter: RealBranch | None = None
         self.adapt(adapter)
         self.recalibration: Recalibration | None = None
@@ -388,25 +388,6 @@ class Estimator(nn.Module):
         except (KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
             raise ArtefactError(f"{path}: cannot be read ({' '.join(str(error).split())}): train it again") from error
         return estimator.eval()
-
-
-def _head(prior: AnyPrior, network: NetworkConfig) -> SplineHead | CategoricalHead | VoteHead | LabelHead:
-    """The head that fits a prior, where its training starts."""
-    how, context = network.classifier, network.context
-    if isinstance(prior, ClassPrior):
-        head = CategoricalHead(len(prior.classes), context, how.hidden, how.dropout, how.logit_scale)
-        if how.logit_scale:
-            head.start_scale(torch.from_numpy(initial_logit_scale(prior.counts)))
-        return head
-    if isinstance(prior, VotePrior):
-        votes = VoteHead(prior.sizes, context, how.hidden, how.dropout)
-        votes.start(torch.tensor(prior.concentrations))
-        return votes
-    if isinstance(prior, LabelPrior):
-        labels = LabelHead(len(prior.names), context, how.hidden, how.dropout)
-        labels.start(torch.tensor(list(prior.rates.values())))
-        return labels
-    return SplineHead(len(prior.names), context, network.transforms, network.bins, network.hidden)
 
 
 def _parameter(content: Mapping[str, Any]) -> Parameter:

@@ -1,0 +1,35 @@
+"""The head that answers what a prior asks."""
+
+import torch
+
+from sbi_da.any_prior import AnyPrior
+from sbi_da.class_prior import ClassPrior
+from sbi_da.label_prior import LabelPrior
+from sbi_da.network import NetworkConfig
+from sbi_da.posteriors import SplineHead
+from sbi_da.posteriors.categorical import CategoricalHead
+from sbi_da.posteriors.class_losses import initial_logit_scale
+from sbi_da.posteriors.label_head import LabelHead
+from sbi_da.posteriors.vote_head import VoteHead
+from sbi_da.vote_prior import VotePrior
+
+__all__ = ["head_of"]
+
+
+def head_of(prior: AnyPrior, network: NetworkConfig) -> SplineHead | CategoricalHead | VoteHead | LabelHead:
+    """The head that fits a prior, where its training starts."""
+    how, context = network.classifier, network.context
+    if isinstance(prior, ClassPrior):
+        head = CategoricalHead(len(prior.classes), context, how.hidden, how.dropout, how.logit_scale)
+        if how.logit_scale:
+            head.start_scale(torch.from_numpy(initial_logit_scale(prior.counts)))
+        return head
+    if isinstance(prior, VotePrior):
+        votes = VoteHead(prior.sizes, context, how.hidden, how.dropout)
+        votes.start(torch.tensor(prior.concentrations))
+        return votes
+    if isinstance(prior, LabelPrior):
+        labels = LabelHead(len(prior.names), context, how.hidden, how.dropout)
+        labels.start(torch.tensor(list(prior.rates.values())))
+        return labels
+    return SplineHead(len(prior.names), context, network.transforms, network.bins, network.hidden)
