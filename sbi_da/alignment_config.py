@@ -165,6 +165,8 @@ class AlignmentConfig(_Strict):
         anew = self.classes.restage is not None or (self.classes.refine is not None and self.classes.refine.rounds > 0)
         if self.train == "adapter" and anew:
             raise ValueError("train: adapter keeps the network, and classes.restage and classes.refine.rounds start a new one: choose one")
+        if self.train == "adapter" and self.classes.outliers is not None:
+            raise ValueError("train: adapter keeps anomaly scores as they are, and classes.outliers changes them: choose one")
         if self.deploy and self.population == "same":
             raise ValueError("deploy: needs a population: labels, posteriors or a table")
         if self.learned and not (self.terms or self.pairs or self.labelled):

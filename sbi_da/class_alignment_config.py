@@ -7,12 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sbi_da.alignment.class_registry import CLASS_TERMS
 from sbi_da.alignment.class_term import ClassTerm
+from sbi_da.blending import Blending
 from sbi_da.errors import UnknownNameError
 from sbi_da.restaging import Restaging
 from sbi_da.schema import build
 from sbi_da.weighting import Weighting
 
-__all__ = ["ClassAlignment", "ClassTermSpec", "Refinement", "Selection"]
+__all__ = ["ClassAlignment", "ClassTermSpec", "OutlierExposure", "Refinement", "Selection"]
 
 Selection = Literal["last", "entropy", "iwv", "dev", "snd"]
 
@@ -68,6 +69,27 @@ class Refinement(BaseModel):
     summaries: tuple[str, ...] = ("log_radius", "axis_ratio", "concentration", "asymmetry", "surface_brightness")
 
 
+class OutlierExposure(BaseModel):
+    """How outlier detectors are trained: see :mod:`sbi_da.outlier_exposure`.
+
+    Attributes:
+        simulations: galaxies that are shown once alone and once with another laid over them.
+        epochs: number of epochs.
+        steps_per_epoch: optimiser steps per epoch.
+        batch: images per step.
+        learning_rate: peak of the schedule.
+        blending: how galaxies are laid over each other.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    simulations: int = Field(6000, ge=100)
+    epochs: int = Field(30, ge=1)
+    steps_per_epoch: int = Field(40, ge=1)
+    batch: int = Field(64, ge=2)
+    learning_rate: float = Field(2e-3, gt=0)
+    blending: Blending = Blending()
+
+
 class ClassAlignment(BaseModel):
     """What is done to a classifier beside the terms that know nothing of classes.
 
@@ -83,6 +105,8 @@ class ClassAlignment(BaseModel):
         momentum: of the average.
         restage: simulated images are first made to look like the target's.
         refine: afterwards real objects are classified by what is measured of them too, which the network then learns.
+        outliers: detectors of overlapping galaxies join the anomaly score; images are made to look like the target's as ``restage`` says,
+            if it is there.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -97,6 +121,7 @@ class ClassAlignment(BaseModel):
     momentum: float = Field(0.995, ge=0, lt=1)
     restage: Restaging | None = None
     refine: Refinement | None = None
+    outliers: OutlierExposure | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "ClassAlignment":

@@ -17,6 +17,7 @@ from sbi_da.alignment.selection import select
 from sbi_da.alignment_config import AlignmentConfig
 from sbi_da.atomic import whole_folder
 from sbi_da.class_aligning import ClassAlignmentModule, TwoStreams
+from sbi_da.class_alignment_config import ClassAlignment
 from sbi_da.class_evaluation import open_labels
 from sbi_da.class_refining import refined
 from sbi_da.config import Config, TrainingConfig
@@ -25,6 +26,7 @@ from sbi_da.errors import SbiDaError
 from sbi_da.estimator import FITTED, Estimator
 from sbi_da.fitting import fit
 from sbi_da.layout import Observations
+from sbi_da.outlier_exposure import expose
 from sbi_da.posterior_loss import finish
 from sbi_da.records import Records
 from sbi_da.restaged import restaged
@@ -107,6 +109,7 @@ def align_classes(
             fractions = _joined(fractions, found)
         candidate.population = None if config.classes.fractions == "source" else tuple(fractions.fractions.tolist())
         verdict = _judged(base, candidate, held, observed, judges)
+        outliers = candidate.metadata.pop("outliers", None)
         chosen = candidate if verdict.kept else copy.deepcopy(base)
         chosen.metadata["alignment"] = {
             "config": config.model_dump(mode="json"), "verdict": verdict.to_dict(), "seconds": time.perf_counter() - started,
@@ -115,7 +118,7 @@ def align_classes(
                 name: {"value": float(v), "low": float(low), "high": float(high)}
                 for name, v, low, high in zip(base.classes, fractions.fractions, fractions.low, fractions.high, strict=True)
             },
-            "fractions_trusted": fractions.trusted,
+            "fractions_trusted": fractions.trusted, "outliers": outliers,
         }
         if folder is not None:
             chosen.save(folder / "estimator")
@@ -176,7 +179,7 @@ def _adapted(
     )
     source, validation = sources(experiment, base)
     held = validation.examples(min(HELD_OUT, settings.validation), HELD_OUT_EPOCH)
-    plan = config.classes
+    plan, original = config.classes, source
     if plan.restage is not None:
         source, held = _restaged(base, plan.restage, source, settings.simulations or RESTAGED, real, held, seed)
         validation = StoredSource(held, seed)
@@ -185,6 +188,7 @@ def _adapted(
     streams = (source, validation, real)
     epoch = _trained(candidate, training, config, streams, held, seed, folder, progress)
     if plan.refine is None:
+        _watched(candidate, plan, original, real, seed, progress)
         return _finished(candidate, streams, settings.validation, calibration), held, epoch, None
     shorter = training.model_copy(update={"epochs": plan.refine.epochs})
     lighter = config.model_copy(update={"classes": plan.model_copy(update={
@@ -197,7 +201,16 @@ def _adapted(
             candidate = anew(candidate, source, seed + 1 + round_)
         candidate.withhold_measured(not last)
         _trained(candidate, shorter, lighter, streams, held, seed + 1 + round_, None, progress, (plan.refine.weight, found.lessons))
+    _watched(candidate, plan, original, real, seed, progress)
     return _finished(candidate, streams, settings.validation, calibration), held, epoch, found.fractions
+
+
+def _watched(candidate: Estimator, plan: ClassAlignment, source: Source, real: Observations, seed: int, progress: bool) -> None:
+    """Give a candidate the outlier detectors that are asked for, and take away those it had."""
+    candidate.detect(())
+    if plan.outliers is not None:
+        found = expose(candidate, source, real, plan.outliers, plan.restage or Restaging(tilt=False), seed, progress)
+        candidate.metadata["outliers"] = {name: {"auroc_held_out": value} for name, value in found.items()}
 
 
 def _finished(

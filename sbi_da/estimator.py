@@ -22,7 +22,7 @@ from sbi_da.any_prior import AnyPrior, prior_from_dict
 from sbi_da.atomic import whole_folder
 from sbi_da.class_prior import ClassPrior
 from sbi_da.encoders import ScalarEncoder
-from sbi_da.encoders.images import ImageTokens, Pictures, runnable
+from sbi_da.encoders.images import ImageConfig, ImageTokens, Pictures, runnable
 from sbi_da.errors import ArtefactError, SbiDaError, UnknownNameError
 from sbi_da.fusion import MaskedTransformer
 from sbi_da.heads import head_of
@@ -51,6 +51,8 @@ __all__ = ["Estimator", "NetworkConfig", "SimulatorSpec"]
 SCHEMA = 1
 NORMALITY, EXPORTED = "normality.", "exported."
 FITTED = 2000
+BLEND = ClassPrior("shown", ("one galaxy", "two"), (0.5, 0.5))
+DETECTOR = {"widths": [16, 32, 64], "blocks": [1, 1, 1]}
 """Objects whose images settle the centres and scales of pixels."""
 FILES = ("model.safetensors", "estimator.json")
 
@@ -117,6 +119,8 @@ class Estimator(nn.Module):
         """Class fractions of real objects, which their posteriors assume; None: those of the training."""
         self.normality: Normality | None = None
         """How far from its classes a simulated object lies, to tell anomalies by; classifiers have it once they are trained."""
+        self.detectors = nn.ModuleDict()
+        """Of outliers, by survey with images: estimators of the class :data:`BLEND`; see :mod:`sbi_da.outlier_exposure`."""
 
     @property
     def surveys(self) -> list[str]:
@@ -132,6 +136,18 @@ class Estimator(nn.Module):
         """Put a fresh branch for real objects in place, or none; it changes nothing until it is trained."""
         size, index = self.network, self.layout.survey_index.tolist()
         self.adapter = RealBranch(parts, index, size.width, size.summary, size.context, surveys=len(self.surveys)) if parts else None
+
+    def detect(self, surveys: Sequence[str]) -> None:
+        """Put fresh outlier detectors in place for the images of these surveys, instead of those there are."""
+        sizes = NetworkConfig(width=32, layers=1, heads=2, summary=64, blocks=1, context=32, images=ImageConfig(options=DETECTOR))
+        cards = {survey.name: survey for survey in self.layout.surveys}
+        self.detectors = nn.ModuleDict({name: Estimator([cards[name]], BLEND, {}, sizes) for name in surveys})
+
+    def detector(self, survey: str) -> "Estimator":
+        """The outlier detector of a survey's images."""
+        found = self.detectors[survey]
+        assert isinstance(found, Estimator)
+        return found
 
     @property
     def target(self) -> Literal["density"] | Target:
@@ -164,7 +180,7 @@ class Estimator(nn.Module):
 
     def anomaly(self, observed: Observations, context: Tensor) -> np.ndarray:
         """The share of simulated objects that are less unlike the others, for objects and their contexts; NaN where not learned."""
-        return np.full(len(context), np.nan) if self.normality is None else self.normality(views(self.images, observed, context))
+        return np.full(len(context), np.nan) if self.normality is None else self.normality(views(self, observed, context))
 
     def answer(self, context: Tensor, ids: np.ndarray, real: bool = False) -> ClassPosterior | VotePosterior | LabelPosterior:
         """Posteriors of classes, votes or labels from contexts ``(object, context)``.
@@ -324,6 +340,7 @@ class Estimator(nn.Module):
                 "derived": list(self.derived),
                 "simulator": self.simulator.model_dump(mode="json") if self.simulator else None,
                 "adapter": list(self.adapter.parts) if self.adapter else [],
+                "detectors": list(self.detectors),
                 "recalibration": self.recalibration.to_dict() if self.recalibration else None,
                 "population": self.population,
                 "weights_sha256": hashlib.sha256((folder / FILES[0]).read_bytes()).hexdigest(),
@@ -373,6 +390,7 @@ class Estimator(nn.Module):
                 content["metadata"],
                 content.get("adapter", []),
             )
+            estimator.detect(content.get("detectors", ()))
             tensors = load_file(weights)
             arrays = {k.removeprefix(NORMALITY): v.numpy() for k, v in tensors.items() if k.startswith(NORMALITY)}
             estimator.normality = Normality.from_arrays(arrays) if arrays else None

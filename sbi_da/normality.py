@@ -1,10 +1,11 @@
 r"""How unlike the simulations an object is, as the share of simulated objects that are less unlike.
 
 An object is looked at in several views: the network's context, and what is measured of its images. In each, the distance to its tenth
-nearest simulated neighbour says how empty its surroundings are (Sun et al. 2022, arXiv 2204.06507); the score is the mean of the logarithms
-over the views there are. Neighbours know curved and several-peaked classes, which a distance to class means does not. Features are
-scaled by their median and median absolute deviation: of the real objects once the estimator is adapted to them, so that directions in
-which the domains differ count little.
+nearest simulated neighbour says how empty its surroundings are (Sun et al. 2022, arXiv 2204.06507); the mean of the logarithms over the
+views there are is a score. Neighbours know curved and several-peaked classes, which a distance to class means does not. What outlier
+detectors say (:mod:`sbi_da.outlier_exposure`) are further scores, and that by which an object is farthest out counts: one reason to be
+strange is enough. Features and scores are scaled by their median and median absolute deviation: of the real objects once the estimator is
+adapted to them, so that directions in which the domains differ count little.
 """
 
 from collections.abc import Mapping
@@ -25,21 +26,23 @@ WIDEST = 8.0
 LEAST = 0.3
 """Of a scale, in standard deviations of the simulated objects: a feature that is the same for most real ones must not decide."""
 CHUNK = 2048
-VIEWED = ("reference", "centre", "scale", "middle")
+VIEWED = ("reference", "centre", "scale", "middle", "unit")
+NEIGHBOURS = "neighbours"
 Views = Mapping[str, np.ndarray]
-"""By name, features ``(object, width)``; rows of NaN where a view of an object does not exist."""
+"""By name: features ``(object, width)``, or scores ``(object,)``; NaN where a view of an object does not exist."""
 
 
 @dataclass(frozen=True)
 class Normality:
-    """Neighbourhoods of simulated objects.
+    """Neighbourhoods of simulated objects, and how far other scores usually go.
 
     Attributes:
-        reference: of each view, scaled features of simulated objects, shape ``(object, width)``.
-        centre: of each view, shape ``(width,)``.
-        scale: of each view, same shape.
-        middle: of each view, median of the logarithms for held-out simulated objects, so that views count alike, shape ``()``.
-        quantiles: of the scores of held-out simulated objects, rising, shape ``(quantile,)``.
+        reference: of each view of features, those of simulated objects, scaled, shape ``(object, width)``.
+        centre: of each of these views, shape ``(width,)``.
+        scale: of each, same shape.
+        middle: of each, median of the logarithms for held-out simulated objects, so that views count alike, shape ``()``.
+        unit: median and spread that each of the scores, and the mean over neighbourhoods, is measured by, shape ``(2,)``.
+        quantiles: of what is greatest among these for held-out simulated objects, rising, shape ``(quantile,)``.
         entropies: quantiles of the entropies [nats] of their class probabilities, same shape; None where no class is inferred.
     """
 
@@ -47,6 +50,7 @@ class Normality:
     centre: Views
     scale: Views
     middle: Views
+    unit: Views
     quantiles: np.ndarray
     entropies: np.ndarray | None = None
 
@@ -60,38 +64,53 @@ class Normality:
             seen: simulated objects, the neighbours.
             held_out: others, whose scores are the measure.
             probabilities: of the classes of these, shape ``(object, class)``.
-            scaled_by: objects whose spread is the unit; None: those seen.
+            scaled_by: objects whose spread is the unit; None: those seen, and of scores those held out.
 
         Raises:
             SbiDaError: fewer objects in the first view than neighbours to look for.
         """
         reference, centre, scale = {}, {}, {}
         for name, features in seen.items():
+            if features.ndim == 1:
+                continue
             known = _there(features)
             others = known if scaled_by is None else _there(scaled_by[name])
             if len(known) <= NEIGHBOUR or len(others) <= NEIGHBOUR:
                 continue
-            centre[name] = np.median(others, 0)
-            spread = 1.4826 * np.median(np.abs(others - centre[name]), 0)
+            centre[name], spread = _median_and_spread(others)
             scale[name] = np.maximum(spread, LEAST * np.maximum(known.std(0), 1e-9))
             reference[name] = _scaled(known, centre[name], scale[name]).astype(np.float32)
         if not reference:
             raise SbiDaError(f"what is normal is learned from more than {NEIGHBOUR} simulated objects")
-        levels = np.linspace(0, 1, QUANTILES)
-        entropies = None if probabilities is None else np.quantile(entropy_score(probabilities), levels)
-        plain = cls(reference, centre, scale, {name: np.array(0.0) for name in reference}, np.zeros(QUANTILES))
+        none = np.zeros(QUANTILES)
+        plain = cls(reference, centre, scale, {name: np.array(0.0) for name in reference}, {}, none)
         middle = {}
         for name in reference:
             log = plain._of_view(name, held_out[name])
             middle[name] = np.array(np.median(log[np.isfinite(log)]) if np.isfinite(log).any() else 0.0)
-        fitted = cls(reference, centre, scale, middle, plain.quantiles)
-        return cls(reference, centre, scale, middle, np.quantile(fitted.distances(held_out), levels), entropies)
+        usual = held_out if scaled_by is None else scaled_by
+        scores = {NEIGHBOURS: cls(reference, centre, scale, middle, {}, none)._neighbourhood(usual)}
+        scores |= {name: score for name, score in usual.items() if score.ndim == 1}
+        unit = {}
+        for name, score in scores.items():
+            if np.isfinite(score).sum() > NEIGHBOUR:
+                known, spread = _median_and_spread(score[np.isfinite(score)])
+                unit[name] = np.array([known, max(float(spread), 1e-6)])
+        fitted, levels = cls(reference, centre, scale, middle, unit, none), np.linspace(0, 1, QUANTILES)
+        entropies = None if probabilities is None else np.quantile(entropy_score(probabilities), levels)
+        return cls(reference, centre, scale, middle, unit, np.quantile(fitted.distances(held_out), levels), entropies)
 
     def distances(self, views: Views) -> np.ndarray:
-        """Mean logarithm of the distance to the tenth neighbour over the views of each object, shape ``(object,)``."""
+        """How far an object lies from what is usual, by the score that makes most of it, in its spreads; shape ``(object,)``."""
+        scores = {NEIGHBOURS: self._neighbourhood(views)} | {name: score for name, score in views.items() if score.ndim == 1}
+        found = np.stack([(scores[name] - middle) / spread for name, (middle, spread) in self.unit.items()])
+        return np.where(np.isfinite(found).any(0), np.fmax.reduce(found), self.quantiles[-1])
+
+    def _neighbourhood(self, views: Views) -> np.ndarray:
+        """Mean logarithm of the distance to the tenth neighbour over the views there are, shape ``(object,)``; NaN if there is none."""
         joined = np.stack([self._of_view(name, views[name]) for name in self.reference])
         counted = np.isfinite(joined).sum(0)
-        return np.where(counted > 0, np.nansum(joined, 0) / np.maximum(counted, 1), self.quantiles[-1])
+        return np.where(counted > 0, np.nansum(joined, 0) / np.maximum(counted, 1), np.nan)
 
     def _of_view(self, name: str, features: np.ndarray) -> np.ndarray:
         features = np.asarray(features, float)
@@ -118,9 +137,15 @@ class Normality:
         """Inverse of :meth:`arrays`."""
         parts = {what: {k.removeprefix(f"{what}."): np.asarray(v) for k, v in arrays.items() if k.startswith(f"{what}.")}
                  for what in VIEWED}
-        if not parts["reference"]:
+        if not parts["reference"] or not parts["unit"]:
             raise KeyError("reference")
         return cls(**parts, quantiles=np.asarray(arrays["quantiles"]), entropies=arrays.get("entropies"))
+
+
+def _median_and_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Along the first axis; the spread is that of a normal law with the same median absolute deviation."""
+    middle = np.median(values, 0)
+    return middle, 1.4826 * np.median(np.abs(values - middle), 0)
 
 
 def _there(features: np.ndarray) -> np.ndarray:

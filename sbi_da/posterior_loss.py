@@ -113,6 +113,6 @@ def finish(estimator: Estimator, source: Source, held_out: Source, count: int, r
         head.calibrate(torch.from_numpy(examples.z), context)
     with torch.inference_mode():
         p = head.probabilities(context).double().numpy() if isinstance(head, CategoricalHead) else None
-    unit = None if real is None else views(estimator.images, real, estimator.encode(real, real=True))
-    known, fresh = views(estimator.images, others.observed, seen), views(estimator.images, examples.observed, context)
+    unit = None if real is None else views(estimator, real, estimator.encode(real, real=True))
+    known, fresh = views(estimator, others.observed, seen), views(estimator, examples.observed, context)
     estimator.normality = Normality.fit(known, fresh, p, unit)

@@ -8,6 +8,7 @@ function, correlated noise, the sky, and the composite. Whatever differs between
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +72,8 @@ def linear(images: Images, camera: Imaging) -> Tensor:
 
 
 def restage(
-    source: Images, codes: np.ndarray, target: Images, camera: Imaging, how: Restaging, rng: np.random.Generator
+    source: Images, codes: np.ndarray, target: Images, camera: Imaging, how: Restaging, rng: np.random.Generator,
+    change: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Images, np.ndarray]:
     """Simulated images as the target's survey would show them.
 
@@ -82,6 +84,8 @@ def restage(
         camera: of the survey.
         how: what is done.
         rng: source of chance.
+        change: what is done first to the fluxes of the galaxies, freed from their sky, shape ``(object, band, y, x)``, once the seeing
+            has been found without it; None: nothing.
 
     Returns:
         ``copies`` images of every object, and the position of each in ``source``.
@@ -104,6 +108,9 @@ def restage(
     if how.seeing is None:
         best = _best_seeing(flux[complete], own[complete], thickness[complete], reference, texture, camera, how, rng)
         how = how.model_copy(update={"seeing": best})
+    if change is not None:
+        flux = change(flux)
+        own = torch.cat([measure(part) for part in flux.split(CHUNK)]).numpy()
     made = []
     for part in np.array_split(rows, max(1, len(rows) // CHUNK)):
         drawn = reference[rng.integers(len(reference), size=len(part))]

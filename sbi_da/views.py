@@ -1,4 +1,6 @@
-"""What is seen of objects beside their classes: the network's context, and what is measured of their images."""
+"""What is seen of objects beside their classes: the network's context, what is measured of their images, what detectors say of these."""
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -7,8 +9,12 @@ from sbi_da.encoders.images import ImageTokens
 from sbi_da.encoders.morphometry import summary_count
 from sbi_da.layout import Observations
 from sbi_da.measured import measurements, pictures
+from sbi_da.records import ABSENT, OBSERVED, Images
 
-__all__ = ["measured", "views"]
+if TYPE_CHECKING:
+    from sbi_da.estimator import Estimator
+
+__all__ = ["alone", "blendedness", "measured", "views"]
 
 CHUNK = 256
 
@@ -23,16 +29,42 @@ def measured(tokens: ImageTokens, name: str, observed: Observations) -> np.ndarr
     return np.concatenate(parts)
 
 
-def views(tokens: ImageTokens | None, observed: Observations, context: Tensor) -> dict[str, np.ndarray]:
-    """What :class:`~sbi_da.normality.Normality` looks at: contexts, and of each survey with images what is measured of these.
+def alone(detector: "Estimator", name: str, images: Images) -> Observations:
+    """Objects of which nothing but images of one survey is there."""
+    shape = (len(images), len(detector.layout.channels))
+    return Observations(np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, ABSENT, np.uint8), {name: images})
+
+
+def blendedness(detector: "Estimator", images: Images) -> np.ndarray:
+    """Logarithm of the odds that images show two galaxies, as a detector sees it, shape ``(object,)``; NaN where a band is absent.
+
+    The mean over the images turned by 0, 90, 180 and 270 degrees.
+    """
+    found, (name,) = np.full(len(images), np.nan), detector.surveys
+    whole = np.flatnonzero((images.state == OBSERVED).all(1))
+    for rows in np.array_split(whole, -(-len(whole) // CHUNK) or 1):
+        some, odds = images.take(rows), np.zeros(len(rows))
+        for turn in range(4):
+            turned = np.ascontiguousarray(np.rot90(np.asarray(some.pixels[:]), turn, (2, 3)))
+            context = detector.encode(alone(detector, name, Images(some.bands, turned, some.error, some.state)))
+            odds += np.subtract(*detector.classify(context, rows).log_probabilities.T[::-1]) / 4
+        found[rows] = odds
+    return found
+
+
+def views(estimator: "Estimator", observed: Observations, context: Tensor) -> dict[str, np.ndarray]:
+    """What :class:`~sbi_da.normality.Normality` looks at.
 
     Args:
-        tokens: of the estimator's surveys with images; None: there are none.
+        estimator: that sees them.
         observed: the objects.
         context: theirs, shape ``(object, context)``.
 
     Returns:
-        By name, shape ``(object, width)``; rows of NaN where there is no image.
+        Features by name, shape ``(object, width)``: contexts, and of each survey with images what is measured of these; and scores, shape
+        ``(object,)``, of each detector. NaN where there is no image.
     """
     found = {"context": context.double().numpy()}
-    return found if tokens is None else found | {name: measured(tokens, name, observed) for name in tokens.encoders}
+    if estimator.images is not None:
+        found |= {name: measured(estimator.images, name, observed) for name in estimator.images.encoders}
+    return found | {f"blended {name}": blendedness(estimator.detector(name), observed.images[name]) for name in estimator.detectors}
