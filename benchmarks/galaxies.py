@@ -4,6 +4,9 @@ Every method is a config of ``configs/galaxies``: it is trained on labelled simu
 real galaxies of the training split (``sbi-da align``), and scored on the test split. All use one backbone and one budget, so that what
 differs is the method; the default adds what it measures of the images. Labels of the target are sealed; they are opened by the
 evaluation, and for the oracle alone in training.
+
+Classes are decided twice: as most probable, under the class fractions that a posterior assumes (of the simulations, or as estimated for the
+target), and under equal fractions, so that a method finds a rare class neither more nor less often for taking it to be common.
 """
 
 import argparse
@@ -97,14 +100,30 @@ def trained(problem: Problem, method: str, seed: int, folder: Path, epochs: tupl
     return found.candidate, {"alarm": found.verdict.reason, "fractions": found.fractions.fractions.tolist()}
 
 
-def scored(estimator: Estimator, problem: Problem, name: str = "morphology") -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Probabilities and labels of the test objects of known classes, and figures of the anomalies."""
+@dataclass(frozen=True)
+class Scored:
+    """Probabilities ``(object, class)`` and labels of test objects of known classes, and the class fractions that these assume."""
+
+    p: np.ndarray
+    y: np.ndarray
+    assumed: np.ndarray
+
+    @property
+    def equal(self) -> np.ndarray:
+        """Probabilities under equal class fractions."""
+        weighed = self.p / np.maximum(self.assumed, 1e-9)
+        return weighed / weighed.sum(1, keepdims=True)
+
+
+def scored(estimator: Estimator, problem: Problem, name: str = "morphology") -> tuple[Scored, dict[str, Any]]:
+    """Answers on the test objects of known classes, and figures of the anomalies."""
     codes = open_labels(problem.test, name, problem.classes)
     judged = problem.test.isel(np.isfinite(codes))
     codes = codes[np.isfinite(codes)].astype(int)
     observed = estimator.layout.read(judged)
     context = estimator.encode(observed, real=True)
-    p = estimator.classify(context, judged.ids, True).probabilities().values
+    posterior = estimator.classify(context, judged.ids, True)
+    p = posterior.probabilities().values
     strange, extra = codes < 0, {}
     if strange.any():
         scores = {"neighbours": estimator.anomaly(observed, context), "entropy": entropy_score(p)}
@@ -114,30 +133,35 @@ def scored(estimator: Estimator, problem: Problem, name: str = "morphology") -> 
         for name, share in (("none", "none"), ("5 % rejected", "5"), ("10 % rejected", "10")):
             extra[f"open_macro_f1_rejecting_{share}"] = found[name]["macro_f1_open"]["value"]
         extra["unknown_rejected_10"] = found["10 % rejected"]["rejected_unknown"]["value"]
-    return p[~strange], codes[~strange], extra
+    return Scored(p[~strange], codes[~strange], posterior.fractions), extra
 
 
-def row(method: str, seed: int, p: np.ndarray, y: np.ndarray, classes: Sequence[str], seconds: float, **extra: Any) -> dict[str, Any]:
+def row(method: str, seed: int, found: Scored, classes: Sequence[str], seconds: float, **extra: Any) -> dict[str, Any]:
     """Scores of one run."""
     from sklearn.metrics import f1_score, recall_score
 
-    best = p.argmax(1)
-    recall = recall_score(y, best, labels=range(len(classes)), average=None, zero_division=0)
+    p, y, best = found.p, found.y, found.p.argmax(1)
+    recall, recall_equal = (
+        recall_score(y, q.argmax(1), labels=range(len(classes)), average=None, zero_division=0) for q in (p, found.equal)
+    )
+    f1, f1_equal = (
+        float(f1_score(y, q.argmax(1), labels=range(len(classes)), average="macro", zero_division=0)) for q in (p, found.equal)
+    )
     return {
-        "method": method, "seed": seed, "macro_f1": float(f1_score(y, best, labels=range(len(classes)), average="macro", zero_division=0)),
+        "method": method, "seed": seed, "macro_f1": f1, "macro_f1_equal": f1_equal,
         "accuracy": float((best == y).mean()), "balanced_accuracy": float(recall.mean()),
         "nll": float(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-9)).mean()),
-        **{f"recall_{c}": float(r) for c, r in zip(classes, recall, strict=True)}, "seconds": round(seconds), **extra,
+        **{f"recall_{c}": float(r) for c, r in zip(classes, recall, strict=True)},
+        **{f"recall_equal_{c}": float(r) for c, r in zip(classes, recall_equal, strict=True)}, "seconds": round(seconds), **extra,
     }
 
 
-def figures(
-    runs: Mapping[str, list[tuple[np.ndarray, np.ndarray]]], rows: Sequence[Mapping[str, Any]], classes: Sequence[str]
-) -> dict[str, Any]:
+def figures(runs: Mapping[str, list[Scored]], rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> dict[str, Any]:
     """Headline figures, with 95 % intervals over objects and seeds."""
-    same = all(np.array_equal(each[0][1], one[1]) for each in runs.values() for one in each)
-    scores = {method: evaluate_runs(each, classes, same) for method, each in runs.items()}
-    y = next(iter(runs.values()))[0][1]
+    y = next(iter(runs.values()))[0].y
+    same = all(np.array_equal(y, one.y) for each in runs.values() for one in each)
+    scores = {method: evaluate_runs([(one.p, one.y) for one in each], classes, same) for method, each in runs.items()}
+    equal = {method: evaluate_runs([(one.equal, one.y) for one in each], classes, same) for method, each in runs.items()}
     counts = np.bincount(y, minlength=len(classes))
     rare = classes[int(counts.argmin())]
     out: dict[str, Any] = {}
@@ -148,6 +172,8 @@ def figures(
     for method, found in scores.items():
         out[f"macro_f1_{method}"] = found["macro_f1"]
         out[f"rare_recall_{method}"] = found[f"recall: {rare}"]
+        out[f"rare_recall_equal_{method}"] = equal[method][f"recall: {rare}"]
+        out[f"macro_f1_equal_{method}"] = equal[method]["macro_f1"]
     there = [m for m in REPRODUCED if m in scores]
     if there:
         out["macro_f1_best_reproduced"] = max((out[f"macro_f1_{m}"] for m in there), key=lambda f: f["value"])
@@ -174,7 +200,7 @@ def main(name: str, make: Callable[[int], Problem], description: str) -> None:
     methods = named(parser, arguments.methods, METHODS)
     torch.set_num_threads(arguments.threads)
     rows: list[dict[str, Any]] = []
-    runs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    runs: dict[str, list[Scored]] = {}
     seeds = [int(s) for s in arguments.seeds.split(",")]
     for seed in seeds:
         folder = arguments.runs / f"seed_{seed}"
@@ -186,15 +212,18 @@ def main(name: str, make: Callable[[int], Problem], description: str) -> None:
                 problem = problem or _made(make, seed, folder)
                 started = time.perf_counter()
                 estimator, found = trained(problem, method, seed, folder, tuple(arguments.epochs))
-                p, y, extra = scored(estimator, problem)
-                made = row(method, seed, p, y, problem.classes, time.perf_counter() - started, **extra, **found)
-                np.savez(kept, p=p, y=y, row=json.dumps(made), classes=np.array(problem.classes))
+                answers, extra = scored(estimator, problem)
+                made = row(method, seed, answers, problem.classes, time.perf_counter() - started, **extra, **found)
+                np.savez(kept, p=answers.p, y=answers.y, assumed=answers.assumed, row=json.dumps(made), classes=np.array(problem.classes))
             held = np.load(kept)
             rows.append(json.loads(str(held["row"])))
-            runs.setdefault(method, []).append((held["p"], held["y"]))
+            runs.setdefault(method, []).append(Scored(held["p"], held["y"], held["assumed"]))
             classes = [str(c) for c in held["classes"]]
             print(json.dumps(rows[-1]), flush=True)
-    columns = ["method", "seed", "macro_f1", "balanced_accuracy", "accuracy", "nll", *(f"recall_{c}" for c in classes), "seconds"]
+    columns = [
+        "method", "seed", "macro_f1", "balanced_accuracy", "accuracy", "nll", *(f"recall_{c}" for c in classes), "macro_f1_equal",
+        *(f"recall_equal_{c}" for c in classes), "seconds",
+    ]
     print(table(columns, [[r[c] for c in columns] for r in rows]))
     summary = figures(runs, rows, classes)
     print(json.dumps(summary, indent=1, default=float))

@@ -94,6 +94,7 @@ def test_the_score_that_is_farthest_out_counts(rng):
     assert found["in", "in"] < 0.5 and found["in", "none"] < 0.5
     assert min(v for k, v in found.items() if "out" in k) > 1
     assert what.distances({"context": middle, "blended": np.array([-30.0])}) < 1  # to be less strange than usual is not strange
+    assert what.distances({"context": middle, "blended": np.array([17.0])}) == pytest.approx(4, abs=0.4)  # spreads
     assert np.median(what({"context": features[2000:], "blended": score[2000:]})) == pytest.approx(0.5, abs=0.06)
     again = Normality.from_arrays(what.arrays())
     assert np.array_equal(again(simulated[0]), what(simulated[0]))
