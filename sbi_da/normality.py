@@ -25,6 +25,8 @@ WIDEST = 8.0
 """Scaled features are cut there."""
 LEAST = 0.3
 """Of a scale, in standard deviations of the simulated objects: a feature that is the same for most real ones must not decide."""
+HANDICAP = 1.0
+"""Spreads that a neighbourhood must be farther out to count as much as a detector: a shift of domain moves it more."""
 CHUNK = 2048
 VIEWED = ("reference", "centre", "scale", "middle", "unit")
 NEIGHBOURS = "neighbours"
@@ -101,8 +103,12 @@ class Normality:
         return cls(reference, centre, scale, middle, unit, np.quantile(fitted.distances(held_out), levels), entropies)
 
     def distances(self, views: Views) -> np.ndarray:
-        """How far an object lies from what is usual, by the score that makes most of it, in its spreads; shape ``(object,)``."""
-        scores = {NEIGHBOURS: self._neighbourhood(views)} | {name: score for name, score in views.items() if score.ndim == 1}
+        """How far an object lies from what is usual, by the score that makes most of it, in its spreads; shape ``(object,)``.
+
+        Beside other scores the neighbourhoods count a little less.
+        """
+        near = self._neighbourhood(views) - (HANDICAP * self.unit[NEIGHBOURS][1] if len(self.unit) > 1 and NEIGHBOURS in self.unit else 0.0)
+        scores = {NEIGHBOURS: near} | {name: score for name, score in views.items() if score.ndim == 1}
         found = np.stack([(scores[name] - middle) / spread for name, (middle, spread) in self.unit.items()])
         return np.where(np.isfinite(found).any(0), np.fmax.reduce(found), self.quantiles[-1])
 
