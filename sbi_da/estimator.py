@@ -1,10 +1,7 @@
 """An estimator: encoders, fusion and a posterior head over a layout of surveys and a prior; saved as one artefact."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,14 +9,13 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-import sbi_da
 from sbi_da.alignment.adapter import RealBranch
 from sbi_da.alignment.features import Features
 from sbi_da.any_prior import AnyPrior, prior_from_dict
-from sbi_da.atomic import whole_folder
+from sbi_da.artefact import read_artefact, write_artefact
 from sbi_da.class_prior import ClassPrior
 from sbi_da.encoders import ScalarEncoder
 from sbi_da.encoders.images import ImageConfig, ImageTokens, Pictures, runnable
@@ -48,13 +44,12 @@ from sbi_da.vote_prior import VotePrior
 
 __all__ = ["Estimator", "NetworkConfig", "SimulatorSpec"]
 
-SCHEMA = 1
 NORMALITY, EXPORTED = "normality.", "exported."
 FITTED = 2000
+"""Objects whose images settle the centres and scales of pixels."""
 BLEND = ClassPrior("shown", ("one galaxy", "two"), (0.5, 0.5))
 DETECTOR = {"widths": [16, 32, 64], "blocks": [1, 1, 1]}
-"""Objects whose images settle the centres and scales of pixels."""
-FILES = ("model.safetensors", "estimator.json")
+"""What an outlier detector tells apart, and its encoder, which need not be that of the classes."""
 
 
 class SimulatorSpec(BaseModel):
@@ -316,39 +311,28 @@ class Estimator(nn.Module):
         return self.parameters_info[name]
 
     def save(self, path: str | Path) -> Path:
-        """Write the artefact folder, first under a temporary name, then renamed; replaces an earlier artefact."""
-        path = Path(path)
-        with whole_folder(path, replace=FILES) as folder:
-            try:
-                weights = {k: v.contiguous() for k, v in self.state_dict().items()}
-                network = self.network
-                if self.images is not None:
-                    images, exported = self.images.portable(network.images)
-                    network = network.model_copy(update={"images": images})
-                    weights |= {f"{EXPORTED}{k}": v.contiguous() for k, v in exported.items()}
-                if self.normality is not None:
-                    weights |= {f"{NORMALITY}{k}": torch.from_numpy(v) for k, v in self.normality.arrays().items()}
-                save_file(weights, folder / FILES[0])
-            except SafetensorError as error:
-                raise ArtefactError(f"{path}: cannot be written ({error}): free space or choose another place") from error
-            content = {
-                "schema": SCHEMA,
-                "surveys": [survey.model_dump(mode="json") for survey in self.layout.surveys],
-                "parameters": [asdict(p) for p in self.parameters_info.values()],
-                "prior": self.prior.to_dict(),
-                "network": network.model_dump(mode="json"),
-                "derived": list(self.derived),
-                "simulator": self.simulator.model_dump(mode="json") if self.simulator else None,
-                "adapter": list(self.adapter.parts) if self.adapter else [],
-                "detectors": list(self.detectors),
-                "recalibration": self.recalibration.to_dict() if self.recalibration else None,
-                "population": self.population,
-                "weights_sha256": hashlib.sha256((folder / FILES[0]).read_bytes()).hexdigest(),
-                "versions": _versions(),
-                "metadata": self.metadata,
-            }
-            (folder / FILES[1]).write_text(json.dumps(content, indent=1, allow_nan=False))
-        return path
+        """Write the artefact folder; replaces an earlier artefact."""
+        weights, network = {k: v.contiguous() for k, v in self.state_dict().items()}, self.network
+        if self.images is not None:
+            images, exported = self.images.portable(network.images)
+            network = network.model_copy(update={"images": images})
+            weights |= {f"{EXPORTED}{k}": v.contiguous() for k, v in exported.items()}
+        if self.normality is not None:
+            weights |= {f"{NORMALITY}{k}": torch.from_numpy(v) for k, v in self.normality.arrays().items()}
+        content = {
+            "surveys": [survey.model_dump(mode="json") for survey in self.layout.surveys],
+            "parameters": [asdict(p) for p in self.parameters_info.values()],
+            "prior": self.prior.to_dict(),
+            "network": network.model_dump(mode="json"),
+            "derived": list(self.derived),
+            "simulator": self.simulator.model_dump(mode="json") if self.simulator else None,
+            "adapter": list(self.adapter.parts) if self.adapter else [],
+            "detectors": list(self.detectors),
+            "recalibration": self.recalibration.to_dict() if self.recalibration else None,
+            "population": self.population,
+            "metadata": self.metadata,
+        }
+        return write_artefact(path, content, weights)
 
     @classmethod
     def load(cls, path: str | Path) -> "Estimator":
@@ -360,22 +344,7 @@ class Estimator(nn.Module):
         path = Path(path)
         if (path / "estimator").is_dir():
             path = path / "estimator"
-        for name in FILES:
-            if not (path / name).is_file():
-                raise ArtefactError(f"{path}: no {name} there: not an estimator, or its training has not finished")
-        try:
-            content = json.loads((path / FILES[1]).read_text())
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ArtefactError(f"{path / FILES[1]}: truncated or not JSON ({error}): copy or train it again") from error
-        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-            found = content.get("schema") if isinstance(content, dict) else None
-            raise ArtefactError(
-                f"{path}: artefact schema {found}, this version ({sbi_da.__version__}) reads {SCHEMA}: "
-                "train it again or use the version that wrote it"
-            )
-        weights = path / FILES[0]
-        if hashlib.sha256(weights.read_bytes()).hexdigest() != content.get("weights_sha256"):
-            raise ArtefactError(f"{weights}: truncated or altered (checksum differs): copy or train it again")
+        content, weights = read_artefact(path)
         try:
             network = NetworkConfig.model_validate(content["network"])
             images, exported = runnable(network.images)
@@ -410,13 +379,3 @@ class Estimator(nn.Module):
 
 def _parameter(content: Mapping[str, Any]) -> Parameter:
     return Parameter(**{**content, "bounds": tuple(content["bounds"]), "classes": tuple(content.get("classes", ()))})
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in ("sbi-da", "torch", "zuko", "lightning", "numpy", "xarray"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

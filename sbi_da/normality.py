@@ -93,7 +93,7 @@ class Normality:
         usual = held_out if scaled_by is None else scaled_by
         scores = {NEIGHBOURS: cls(reference, centre, scale, middle, {}, none)._neighbourhood(usual)}
         scores |= {name: score for name, score in usual.items() if score.ndim == 1}
-        unit = {}
+        unit = {NEIGHBOURS: np.array([0.0, 1.0])}
         for name, score in scores.items():
             if np.isfinite(score).sum() > NEIGHBOUR:
                 known, spread = _median_and_spread(score[np.isfinite(score)])
@@ -107,7 +107,7 @@ class Normality:
 
         Beside other scores the neighbourhoods count a little less.
         """
-        near = self._neighbourhood(views) - (HANDICAP * self.unit[NEIGHBOURS][1] if len(self.unit) > 1 and NEIGHBOURS in self.unit else 0.0)
+        near = self._neighbourhood(views) - (HANDICAP * self.unit[NEIGHBOURS][1] if len(self.unit) > 1 else 0.0)
         scores = {NEIGHBOURS: near} | {name: score for name, score in views.items() if score.ndim == 1}
         found = np.stack([(scores[name] - middle) / spread for name, (middle, spread) in self.unit.items()])
         return np.where(np.isfinite(found).any(0), np.fmax.reduce(found), self.quantiles[-1])
