@@ -21,7 +21,7 @@ from torch.nn import functional
 from sbi_da.alignment.mmd import Energy
 from sbi_da.encoders.morphometry import NAMES, measure
 from sbi_da.errors import SbiDaError
-from sbi_da.records import OBSERVED, Images
+from sbi_da.records import ABSENT, OBSERVED, Images
 from sbi_da.surveys import Imaging
 from sbi_da.surveys.display import compose, decompose, to_bytes
 
@@ -90,18 +90,20 @@ def restage(
     Returns:
         ``copies`` images of every object, and the position of each in ``source``.
     """
-    if not (target.state == OBSERVED).all(1).any():
-        raise SbiDaError("restaging needs target objects that have images in all bands, and there are none")
     whole = np.flatnonzero((target.state == OBSERVED).all(1))
     if len(whole) > REFERENCE:
         whole = np.sort(rng.choice(whole, REFERENCE, replace=False))
     shown = linear(target.take(whole), camera)
+    shown = shown[torch.isfinite(shown).all(-1).all(-1).all(-1)]
+    if not len(shown):
+        raise SbiDaError("restaging needs target objects that have images in all bands, and there are none")
     reference, texture = torch.cat([measure(part) for part in shown.split(CHUNK)]).numpy(), _Texture.of(shown)
-    complete = np.flatnonzero((source.state == OBSERVED).all(1))
+    flux = linear(source, camera)
+    there = torch.from_numpy(source.state == OBSERVED) & torch.isfinite(flux).all(-1).all(-1)
+    complete = np.flatnonzero(there.all(1).numpy())
     if not len(complete):
         raise SbiDaError("restaging needs simulated objects that have images in all bands, and there are none")
-    there = torch.from_numpy(source.state == OBSERVED)[..., None, None]
-    flux = _isolated(torch.where(there, linear(source, camera), 0.0))
+    flux = _isolated(torch.where(there[..., None, None], flux, 0.0))
     own = torch.cat([measure(part) for part in flux.split(CHUNK)]).numpy()
     rows = np.tile(np.arange(len(flux)), how.copies)
     thickness = np.atleast_1d(how.thickness)[codes if np.ndim(how.thickness) else np.zeros(len(codes), int)]
@@ -118,7 +120,7 @@ def restage(
         made.append(image if camera.display is None else to_bytes(compose(image, camera.display)))
     pixels = np.concatenate(made)
     shape = (len(rows), len(camera.bands))
-    return Images(camera.band_names, pixels, np.full(shape, np.nan), source.state[rows]), rows
+    return Images(camera.band_names, pixels, np.full(shape, np.nan), np.where(there, source.state, ABSENT)[rows]), rows
 
 
 @dataclass(frozen=True)

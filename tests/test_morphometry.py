@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from small_galaxies import SIZE, camera, pictures
+from small_images import survey
 
 from sbi_da.alignment.class_refinement import Refined, physical_features, refine
 from sbi_da.encoders.morphometry import NAMES, measure, summary_count
@@ -101,6 +102,21 @@ def test_pixels_that_could_not_be_read_change_no_other_galaxy(tmp_path, garbage)
         given = Images(source.bands, pixels, source.error, state)
         made.append(restage(given, codes, target, shown, Restaging(copies=1), np.random.default_rng(0))[0])
     assert np.array_equal(*(each.pixels for each in made))
+
+
+def test_pixels_that_are_not_finite_are_as_if_not_there():
+    shown = survey(display=False, size=24).image
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:24, :24] - 11.5
+    light = np.exp(-(x**2 + y**2) / 18) * rng.uniform(1, 3, (30, 3, 1, 1)) + 0.02 * rng.standard_normal((30, 3, 24, 24))
+    def taken(pixels):
+        return Images(shown.band_names, pixels.astype(np.float32), np.full((30, 3), np.nan), np.full((30, 3), OBSERVED, np.uint8))
+
+    holes = light.copy()
+    holes[4, 1, 3, 3], holes[7, 0] = np.nan, np.inf
+    made, _ = restage(taken(holes), np.zeros(30, int), taken(holes), shown, Restaging(copies=1), np.random.default_rng(0))
+    assert np.isfinite(made.pixels).all()
+    assert np.argwhere(made.state == ABSENT).tolist() == [[4, 1], [7, 0]]
 
 
 def test_targets_without_whole_images_are_refused(tmp_path):
