@@ -43,6 +43,14 @@ def _galaxies(name, folder):
     return small
 
 
+@pytest.mark.parametrize("name", ["galaxy_da", "galaxy_da_as_executed", "deepastrouda", "deepmerge2"])
+def test_published_systems_have_nothing_of_ours(name):
+    found, ours = (load_config(f"galaxies/{each}") for each in (name, "default"))
+    for part in ("refine", "restage", "outliers"):
+        assert getattr(found.alignment.classes, part) is None
+    assert ours.alignment.classes.outliers is not None and ours.network.images.measured and not found.network.images.measured
+
+
 def test_overrides_reach_nested_keys():
     config = load_config("toy", ["training.epochs=3", "network.hidden=[8, 8]", "training.learning_rate=1e-2"])
     assert (config.training.epochs, config.network.hidden, config.training.learning_rate) == (3, (8, 8), 0.01)
