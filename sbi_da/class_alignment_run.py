@@ -179,7 +179,7 @@ def _adapted(
     )
     source, validation = sources(experiment, base)
     held = validation.examples(min(HELD_OUT, settings.validation), HELD_OUT_EPOCH)
-    plan, original = config.classes, source
+    plan, plain = config.classes, (source, held)
     if plan.restage is not None:
         source, held = _restaged(base, plan.restage, source, settings.simulations or RESTAGED, real, held, seed)
         validation = StoredSource(held, seed)
@@ -188,7 +188,7 @@ def _adapted(
     streams = (source, validation, real)
     epoch = _trained(candidate, training, config, streams, held, seed, folder, progress)
     if plan.refine is None:
-        _watched(candidate, plan, original, real, seed, progress)
+        _watched(candidate, plan, plain, real, seed, progress)
         return _finished(candidate, streams, settings.validation, calibration), held, epoch, None
     shorter = training.model_copy(update={"epochs": plan.refine.epochs})
     lighter = config.model_copy(update={"classes": plan.model_copy(update={
@@ -201,15 +201,17 @@ def _adapted(
             candidate = anew(candidate, source, seed + 1 + round_)
         candidate.withhold_measured(not last)
         _trained(candidate, shorter, lighter, streams, held, seed + 1 + round_, None, progress, (plan.refine.weight, found.lessons))
-    _watched(candidate, plan, original, real, seed, progress)
+    _watched(candidate, plan, plain, real, seed, progress)
     return _finished(candidate, streams, settings.validation, calibration), held, epoch, found.fractions
 
 
-def _watched(candidate: Estimator, plan: ClassAlignment, source: Source, real: Observations, seed: int, progress: bool) -> None:
+def _watched(
+    candidate: Estimator, plan: ClassAlignment, plain: tuple[Source, Examples], real: Observations, seed: int, progress: bool
+) -> None:
     """Give a candidate the outlier detectors that are asked for, and take away those it had."""
     candidate.detect(())
     if plan.outliers is not None:
-        found = expose(candidate, source, real, plan.outliers, plan.restage or Restaging(tilt=False), seed, progress)
+        found = expose(candidate, *plain, real, plan.outliers, plan.restage or Restaging(tilt=False), seed, progress)
         candidate.metadata["outliers"] = {name: {"auroc_held_out": value} for name, value in found.items()}
 
 

@@ -33,19 +33,21 @@ __all__ = ["expose"]
 EPOCH = 2**31 + 8
 FEWEST = 50
 """Objects with images in all bands that it takes, simulated and real."""
-JUDGED = 0.1
-"""Share of the images that judge."""
+JUDGED = 500
+"""Held-out galaxies, at most, that judge."""
 AUGMENTATION = Augmentation(rotate="any", zoom=(0.8, 1.25), shift=1.5, psf=(0.0, 0.5), brightness=0.1, colour=0.15, grey=0.2)
 
 
 def expose(
-    estimator: Estimator, source: Source, real: Observations, how: OutlierExposure, staging: Restaging, seed: int, progress: bool = False
+    estimator: Estimator, source: Source, held_out: Examples, real: Observations, how: OutlierExposure, staging: Restaging, seed: int,
+    progress: bool = False,
 ) -> dict[str, float]:
     """Give an estimator detectors, one for each survey with images; nothing else of it changes.
 
     Args:
         estimator: whose detectors they are to be; earlier ones go.
-        source: simulated objects.
+        source: simulated objects to learn from.
+        held_out: others that judge.
         real: unlabelled objects of the target.
         how: size of the training, and what outliers are like.
         staging: how images are made to look like the target's.
@@ -53,41 +55,60 @@ def expose(
         progress: show a progress bar.
 
     Returns:
-        Of each survey, the area under the ROC curve on held-out images. A survey of which simulated or real objects have too few images
-        gets no detector, with a warning.
+        Of each survey, the area under the ROC curve on images of the held-out objects; NaN where there are none. A survey of which
+        simulated or real objects have too few images gets no detector, with a warning.
     """
     some = source.examples(how.simulations, EPOCH)
+    parts = (some, held_out.take(np.arange(min(JUDGED, len(held_out)))))
     ready = []
     for name in estimator.layout.cameras:
-        whole, known = (np.flatnonzero((x.images[name].state == OBSERVED).all(1)) for x in (some.observed, real))
-        if min(len(whole), len(known)) < FEWEST:
-            warnings.warn(
-                f"no outlier detector for {name}: {len(whole)} simulated and {len(known)} real objects have images in all its bands, "
-                f"at least {FEWEST} are needed", stacklevel=2,
-            )
+        counts = [len(_whole(x.images[name])) for x in (some.observed, real)]
+        if min(counts) >= FEWEST:
+            ready.append(name)
             continue
-        ready.append((name, whole))
+        warnings.warn(
+            f"no outlier detector for {name}: {counts[0]} simulated and {counts[1]} real objects have images in all its bands, at least "
+            f"{FEWEST} are needed", stacklevel=2,
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        estimator.detect([name for name, _ in ready])
-    kept: dict[str, float] = {}
-    for k, (name, whole) in enumerate(ready):
-        chance = np.random.SeedSequence([seed, 8, k]).spawn(2)
-        codes, once = some.z[whole, 0].astype(int), staging.model_copy(update={"copies": 1})
-        image, target, camera = some.observed.images[name].take(whole), real.images[name], estimator.layout.cameras[name]
-        mixed = partial(blended, how=how.blending, rng=np.random.default_rng(chance[1]))
-        # The same chance for both: seeing, noise and borrowed brightness are alike, the galaxies alone differ.
-        single, pair = (restage(image, codes, target, camera, once, np.random.default_rng(chance[0]), mix)[0] for mix in (None, mixed))
-        kept[name] = _trained(estimator, name, single, pair, how, seed + k, progress)
-    return kept
+        estimator.detect(ready)
+    found: dict[str, float] = {}
+    for k, name in enumerate(ready):
+        detector, chance = estimator.detector(name), np.random.SeedSequence([seed, 8, k])
+        learned, judged = (_shown(detector, name, each, real.images[name], how, staging, chance) for each in parts)
+        _train(detector, learned, how, seed + k, progress)
+        scores = blendedness(detector, judged.observed.images[name]) if len(judged) else np.zeros(0)
+        found[name] = float(roc_auc_score(judged.z[:, 0], scores)) if len(judged) else float("nan")
+    return found
 
 
-def _trained(estimator: Estimator, name: str, single: Images, pair: Images, how: OutlierExposure, seed: int, progress: bool) -> float:
-    """Train one detector; returns how well it tells held-out images apart."""
-    detector = estimator.detector(name)
-    held = int(JUDGED * len(single))
-    learned, judged = (_examples(detector, name, single.take(rows), pair.take(rows)) for rows in (slice(held, None), slice(0, held)))
-    detector.fit(StoredSource(learned, seed).examples(len(learned), 0).observed)
+def _whole(images: Images) -> np.ndarray:
+    return np.flatnonzero((images.state == OBSERVED).all(1))
+
+
+def _shown(
+    detector: Estimator, name: str, examples: Examples, target: Images, how: OutlierExposure, staging: Restaging,
+    chance: np.random.SeedSequence,
+) -> Examples:
+    """Single galaxies, code 0, and pairs, code 1, of those that have images in all bands; none where these are fewer than two."""
+    rows = _whole(examples.observed.images[name])
+    images, codes = examples.observed.images[name].take(rows), examples.z[rows, 0].astype(int)
+    once, camera = staging.model_copy(update={"copies": 1}), detector.layout.cameras[name]
+    # The same chance for both: seeing, noise and borrowed brightness are alike, the galaxies alone differ.
+    seeds = chance.spawn(2)
+    mixed = partial(blended, how=how.blending, rng=np.random.default_rng(seeds[1]))
+    shown = [
+        restage(images, codes, target, camera, once, np.random.default_rng(seeds[0]), change)[0] for change in (None, mixed)
+    ] if len(rows) > 1 else [images.take(slice(0, 0))] * 2
+    pixels, states = (np.concatenate([getattr(x, what)[:] for x in shown]) for what in ("pixels", "state"))
+    joined = Images(images.bands, pixels, np.full(states.shape, np.nan), states)
+    return Examples(alone(detector, name, joined), np.repeat([0.0, 1.0], [len(x) for x in shown])[:, None], np.zeros(len(joined)))
+
+
+def _train(detector: Estimator, learned: Examples, how: OutlierExposure, seed: int, progress: bool) -> None:
+    source = StoredSource(learned, seed)
+    detector.fit(source.examples(len(learned), 0).observed)
     training = TrainingConfig(
         epochs=how.epochs, steps_per_epoch=how.steps_per_epoch, batch=how.batch, learning_rate=how.learning_rate, optimiser="adamw",
         weight_decay=0.01, warmup=60, gradient_clip=5.0, augmentation=AUGMENTATION,
@@ -95,16 +116,7 @@ def _trained(estimator: Estimator, name: str, single: Images, pair: Images, how:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = TrainingModule(detector.train(), training, weighted=False)
-        fit(module, StreamModule(StoredSource(learned, seed), StoredSource(judged, seed), training, seed), training, None, progress)
+        fit(module, StreamModule(source, source, training, seed), training, None, progress)
     detector.eval()
     if not all(torch.isfinite(p).all() for p in detector.parameters()):
         raise SbiDaError("the training of the outlier detector diverged: lower alignment.classes.outliers.learning_rate")
-    return float(roc_auc_score(judged.z[:, 0], blendedness(detector, judged.observed.images[name])))
-
-
-def _examples(detector: Estimator, name: str, single: Images, pair: Images) -> Examples:
-    """Single galaxies, code 0, and pairs, code 1."""
-    pixels, states = (np.concatenate([getattr(x, what) for x in (single, pair)]) for what in ("pixels", "state"))
-    images = Images(single.bands, pixels, np.full(states.shape, np.nan), states)
-    codes = np.repeat([0.0, 1.0], [len(single), len(pair)])
-    return Examples(alone(detector, name, images), codes[:, None], np.zeros(len(codes)))

@@ -38,8 +38,11 @@ class Examples:
 
     def usable(self) -> "Examples":
         """Those inside the prior, with positive weight."""
-        keep = np.isfinite(self.z).all(1) & np.isfinite(self.log_weight)
-        return Examples(self.observed.take(keep), self.z[keep], self.log_weight[keep])
+        return self.take(np.isfinite(self.z).all(1) & np.isfinite(self.log_weight))
+
+    def take(self, index: np.ndarray) -> "Examples":
+        """Some of them."""
+        return Examples(self.observed.take(index), self.z[index], self.log_weight[index])
 
 
 class Source(Protocol):
@@ -184,7 +187,7 @@ class StoredSource:
         rng = np.random.default_rng([self.seed, 5, epoch])
         rounds = -(-count // len(self.all))
         rows = np.concatenate([rng.permutation(len(self.all)) for _ in range(rounds)])[:count]
-        some = Examples(self.all.observed.take(rows), self.all.z[rows], self.all.log_weight[rows])
+        some = self.all.take(rows)
         return some if self.missing is None or self.layout is None else _thinned(some, self.missing, self.layout, rng)
 
 
@@ -220,7 +223,7 @@ class RecordsSource:
         rng = np.random.default_rng([self.seed, 2, epoch])
         rounds = -(-count // len(self.all))
         rows = np.concatenate([rng.permutation(len(self.all)) for _ in range(rounds)])[:count]
-        some = Examples(self.all.observed.take(rows), self.all.z[rows], self.all.log_weight[rows])
+        some = self.all.take(rows)
         return _thinned(some, self.missing, self.layout, rng)
 
 
