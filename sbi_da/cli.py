@@ -238,6 +238,9 @@ def _align_classes(base: Any, arguments: argparse.Namespace, config: Any, plain:
         for name, v, low, high in zip(base.classes, shares.fractions, shares.low, shares.high, strict=True)
     )
     print(f"{found.verdict.reason}\nclass fractions of the real objects: {spans}{'' if shares.trusted else ' (not determined)'}")
+    told = found.estimator.metadata["alignment"]["outliers"] if found.verdict.kept else None
+    for name, figures in (told or {}).items():
+        print(f"outlier detector of {name}: ROC AUC {figures['auroc_held_out']:.2f} on held-out simulations laid over each other")
     print(f"{'aligned' if found.verdict.kept else 'unaligned'} estimator: {arguments.out}")
 
 

@@ -388,9 +388,11 @@ def test_commands(place, run, tmp_path, capsys):
     assert main(["pack", str(tmp_path / "real.yaml"), "--out", str(tmp_path / "real.zarr")]) == 0
     assert main(["pack", str(tmp_path / "real.yaml"), "reader=stak", "--out", str(tmp_path / "x.zarr")]) == 2
     assert "unknown reader 'stak'" in capsys.readouterr().err
-    small = ["alignment.epochs=1", "alignment.steps_per_epoch=2", "alignment.batch=32"]
+    outliers = "alignment.classes.outliers={simulations: 120, epochs: 1, steps_per_epoch: 2, batch: 16}"
+    small = ["alignment.epochs=1", "alignment.steps_per_epoch=2", "alignment.batch=32", outliers]
     assert main(["align", str(run), "--real", str(tmp_path / "real.zarr"), "--out", str(tmp_path / "aligned"), "--quiet", *small]) == 0
-    assert "class fractions of the real objects" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "class fractions of the real objects" in printed and "outlier detector of toy_camera: ROC AUC 0." in printed
     assert main(["evaluate", str(tmp_path / "aligned"), str(tmp_path / "real.zarr"), "--out", str(tmp_path / "report")]) == 0
     assert "majority class" in capsys.readouterr().out
     assert json.loads((tmp_path / "report" / "metrics.json").read_text())["overall"]["n"] == 150
