@@ -109,7 +109,7 @@ def align_classes(
             fractions = _joined(fractions, found)
         candidate.population = None if config.classes.fractions == "source" else tuple(fractions.fractions.tolist())
         verdict = _judged(base, candidate, held, observed, judges)
-        outliers = candidate.metadata.pop("outliers", None)
+        outliers = candidate.metadata.pop("outliers", None) if verdict.kept else None
         chosen = candidate if verdict.kept else copy.deepcopy(base)
         chosen.metadata["alignment"] = {
             "config": config.model_dump(mode="json"), "verdict": verdict.to_dict(), "seconds": time.perf_counter() - started,
@@ -188,7 +188,8 @@ def _adapted(
     streams = (source, validation, real)
     epoch = _trained(candidate, training, config, streams, held, seed, folder, progress)
     if plan.refine is None:
-        _watched(candidate, plan, plain, real, seed, progress)
+        if calibration is None:  # otherwise anomaly scores stay as they are, too
+            _watched(candidate, plan, plain, real, seed, progress)
         return _finished(candidate, streams, settings.validation, calibration), held, epoch, None
     shorter = training.model_copy(update={"epochs": plan.refine.epochs})
     lighter = config.model_copy(update={"classes": plan.model_copy(update={
@@ -201,14 +202,15 @@ def _adapted(
             candidate = anew(candidate, source, seed + 1 + round_)
         candidate.withhold_measured(not last)
         _trained(candidate, shorter, lighter, streams, held, seed + 1 + round_, None, progress, (plan.refine.weight, found.lessons))
-    _watched(candidate, plan, plain, real, seed, progress)
+    if calibration is None:
+        _watched(candidate, plan, plain, real, seed, progress)
     return _finished(candidate, streams, settings.validation, calibration), held, epoch, found.fractions
 
 
 def _watched(
     candidate: Estimator, plan: ClassAlignment, plain: tuple[Source, Examples], real: Observations, seed: int, progress: bool
 ) -> None:
-    """Give a candidate the outlier detectors that are asked for, and take away those it had."""
+    """Give a candidate the outlier detectors that are asked for, instead of those it had."""
     candidate.detect(())
     if plan.outliers is not None:
         found = expose(candidate, *plain, real, plan.outliers, plan.restage or Restaging(tilt=False), seed, progress)

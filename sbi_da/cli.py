@@ -240,7 +240,9 @@ def _align_classes(base: Any, arguments: argparse.Namespace, config: Any, plain:
     print(f"{found.verdict.reason}\nclass fractions of the real objects: {spans}{'' if shares.trusted else ' (not determined)'}")
     told = found.estimator.metadata["alignment"]["outliers"] if found.verdict.kept else None
     for name, figures in (told or {}).items():
-        print(f"outlier detector of {name}: ROC AUC {figures['auroc_held_out']:.2f} on held-out simulations laid over each other")
+        judged = figures["auroc_held_out"]
+        print(f"outlier detector of {name}: ROC AUC {judged:.2f} on held-out simulations laid over each other" if judged is not None else
+              f"outlier detector of {name}: not judged, no held-out simulations have its images")
     print(f"{'aligned' if found.verdict.kept else 'unaligned'} estimator: {arguments.out}")
 
 

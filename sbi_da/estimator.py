@@ -48,8 +48,11 @@ NORMALITY, EXPORTED = "normality.", "exported."
 FITTED = 2000
 """Objects whose images settle the centres and scales of pixels."""
 BLEND = ClassPrior("shown", ("one galaxy", "two"), (0.5, 0.5))
-DETECTOR = {"widths": [16, 32, 64], "blocks": [1, 1, 1]}
-"""What an outlier detector tells apart, and its encoder, which need not be that of the classes."""
+DETECTOR = NetworkConfig(
+    width=32, layers=1, heads=2, summary=64, blocks=1, context=32,
+    images=ImageConfig(options={"widths": [16, 32, 64], "blocks": [1, 1, 1]}),
+)
+"""What an outlier detector tells apart, and its network, which need not be that of the classes."""
 
 
 class SimulatorSpec(BaseModel):
@@ -132,9 +135,8 @@ class Estimator(nn.Module):
         size, index = self.network, self.layout.survey_index.tolist()
         self.adapter = RealBranch(parts, index, size.width, size.summary, size.context, surveys=len(self.surveys)) if parts else None
 
-    def detect(self, surveys: Sequence[str]) -> None:
+    def detect(self, surveys: Sequence[str], sizes: NetworkConfig = DETECTOR) -> None:
         """Put fresh outlier detectors in place for the images of these surveys, instead of those there are."""
-        sizes = NetworkConfig(width=32, layers=1, heads=2, summary=64, blocks=1, context=32, images=ImageConfig(options=DETECTOR))
         cards = {survey.name: survey for survey in self.layout.surveys}
         self.detectors = nn.ModuleDict({name: Estimator([cards[name]], BLEND, {}, sizes) for name in surveys})
 
@@ -319,6 +321,7 @@ class Estimator(nn.Module):
             weights |= {f"{EXPORTED}{k}": v.contiguous() for k, v in exported.items()}
         if self.normality is not None:
             weights |= {f"{NORMALITY}{k}": torch.from_numpy(v) for k, v in self.normality.arrays().items()}
+        detectors = [{"survey": name, "network": self.detector(name).network.model_dump(mode="json")} for name in self.detectors]
         content = {
             "surveys": [survey.model_dump(mode="json") for survey in self.layout.surveys],
             "parameters": [asdict(p) for p in self.parameters_info.values()],
@@ -327,7 +330,7 @@ class Estimator(nn.Module):
             "derived": list(self.derived),
             "simulator": self.simulator.model_dump(mode="json") if self.simulator else None,
             "adapter": list(self.adapter.parts) if self.adapter else [],
-            "detectors": list(self.detectors),
+            "detectors": detectors,
             "recalibration": self.recalibration.to_dict() if self.recalibration else None,
             "population": self.population,
             "metadata": self.metadata,
@@ -359,7 +362,9 @@ class Estimator(nn.Module):
                 content["metadata"],
                 content.get("adapter", []),
             )
-            estimator.detect(content.get("detectors", ()))
+            if content.get("detectors"):
+                sizes = NetworkConfig.model_validate(content["detectors"][0]["network"])  # they are all of one kind
+                estimator.detect([each["survey"] for each in content["detectors"]], sizes)
             tensors = load_file(weights)
             arrays = {k.removeprefix(NORMALITY): v.numpy() for k, v in tensors.items() if k.startswith(NORMALITY)}
             estimator.normality = Normality.from_arrays(arrays) if arrays else None

@@ -91,13 +91,14 @@ class Normality:
             log = plain._of_view(name, held_out[name])
             middle[name] = np.array(np.median(log[np.isfinite(log)]) if np.isfinite(log).any() else 0.0)
         usual = held_out if scaled_by is None else scaled_by
-        scores = {NEIGHBOURS: cls(reference, centre, scale, middle, {}, none)._neighbourhood(usual)}
-        scores |= {name: score for name, score in usual.items() if score.ndim == 1}
+        plain = cls(reference, centre, scale, middle, {}, none)
+        scores, simulated = plain._scores(usual), plain._scores(held_out)
         unit = {NEIGHBOURS: np.array([0.0, 1.0])}
         for name, score in scores.items():
             if np.isfinite(score).sum() > NEIGHBOUR:
                 known, spread = _median_and_spread(score[np.isfinite(score)])
-                unit[name] = np.array([known, max(float(spread), 1e-6)])
+                least = LEAST * np.nanstd(simulated[name]) if np.isfinite(simulated[name]).any() else 0.0
+                unit[name] = np.array([known, max(float(spread), float(least), 1e-6)])
         fitted, levels = cls(reference, centre, scale, middle, unit, none), np.linspace(0, 1, QUANTILES)
         entropies = None if probabilities is None else np.quantile(entropy_score(probabilities), levels)
         return cls(reference, centre, scale, middle, unit, np.quantile(fitted.distances(held_out), levels), entropies)
@@ -107,10 +108,16 @@ class Normality:
 
         Beside other scores the neighbourhoods count a little less.
         """
-        near = self._neighbourhood(views) - (HANDICAP * self.unit[NEIGHBOURS][1] if len(self.unit) > 1 else 0.0)
-        scores = {NEIGHBOURS: near} | {name: score for name, score in views.items() if score.ndim == 1}
-        found = np.stack([(scores[name] - middle) / spread for name, (middle, spread) in self.unit.items()])
-        return np.where(np.isfinite(found).any(0), np.fmax.reduce(found), self.quantiles[-1])
+        scores = self._scores(views)
+        found = {name: (scores[name] - middle) / spread for name, (middle, spread) in self.unit.items()}
+        others = [np.isfinite(score) for name, score in found.items() if name != NEIGHBOURS]
+        if others:
+            found[NEIGHBOURS] = found[NEIGHBOURS] - HANDICAP * np.any(others, 0)
+        farthest = np.fmax.reduce(list(found.values()))
+        return np.where(np.isfinite(farthest), farthest, self.quantiles[-1])
+
+    def _scores(self, views: Views) -> dict[str, np.ndarray]:
+        return {NEIGHBOURS: self._neighbourhood(views)} | {name: score for name, score in views.items() if score.ndim == 1}
 
     def _neighbourhood(self, views: Views) -> np.ndarray:
         """Mean logarithm of the distance to the tenth neighbour over the views there are, shape ``(object,)``; NaN if there is none."""
@@ -143,8 +150,9 @@ class Normality:
         """Inverse of :meth:`arrays`."""
         parts = {what: {k.removeprefix(f"{what}."): np.asarray(v) for k, v in arrays.items() if k.startswith(f"{what}.")}
                  for what in VIEWED}
-        if not parts["reference"] or not parts["unit"]:
-            raise KeyError("reference")
+        for what in ("reference", "unit"):
+            if not parts[what]:
+                raise KeyError(what)
         return cls(**parts, quantiles=np.asarray(arrays["quantiles"]), entropies=arrays.get("entropies"))
 
 

@@ -19,14 +19,14 @@ from sbi_da.blending import blended
 from sbi_da.class_alignment_config import OutlierExposure
 from sbi_da.config import TrainingConfig
 from sbi_da.errors import SbiDaError
-from sbi_da.estimator import Estimator
+from sbi_da.estimator import FITTED, Estimator
 from sbi_da.fitting import fit
 from sbi_da.layout import Observations
-from sbi_da.records import OBSERVED, Images
+from sbi_da.records import Images
 from sbi_da.restaging import Restaging, restage
 from sbi_da.sources import Examples, Source, StoredSource
 from sbi_da.training import StreamModule, TrainingModule
-from sbi_da.views import alone, blendedness
+from sbi_da.views import alone, blendedness, whole
 
 __all__ = ["expose"]
 
@@ -41,7 +41,7 @@ AUGMENTATION = Augmentation(rotate="any", zoom=(0.8, 1.25), shift=1.5, psf=(0.0,
 def expose(
     estimator: Estimator, source: Source, held_out: Examples, real: Observations, how: OutlierExposure, staging: Restaging, seed: int,
     progress: bool = False,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Give an estimator detectors, one for each survey with images; nothing else of it changes.
 
     Args:
@@ -55,14 +55,19 @@ def expose(
         progress: show a progress bar.
 
     Returns:
-        Of each survey, the area under the ROC curve on images of the held-out objects; NaN where there are none. A survey of which
+        Of each survey, the area under the ROC curve on images of the held-out objects; None where there are none. A survey of which
         simulated or real objects have too few images gets no detector, with a warning.
+
+    Raises:
+        SbiDaError: no survey has images, or the training diverged.
     """
+    if not estimator.layout.cameras:
+        raise SbiDaError("alignment.classes.outliers looks at images, and no survey of this estimator has any: leave it out")
     some = source.examples(how.simulations, EPOCH)
     parts = (some, held_out.take(np.arange(min(JUDGED, len(held_out)))))
     ready = []
     for name in estimator.layout.cameras:
-        counts = [len(_whole(x.images[name])) for x in (some.observed, real)]
+        counts = [len(whole(x.images[name])) for x in (some.observed, real)]
         if min(counts) >= FEWEST:
             ready.append(name)
             continue
@@ -73,18 +78,14 @@ def expose(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         estimator.detect(ready)
-    found: dict[str, float] = {}
+    found: dict[str, float | None] = {}
     for k, name in enumerate(ready):
         detector, chance = estimator.detector(name), np.random.SeedSequence([seed, 8, k])
         learned, judged = (_shown(detector, name, each, real.images[name], how, staging, chance) for each in parts)
         _train(detector, learned, how, seed + k, progress)
         scores = blendedness(detector, judged.observed.images[name]) if len(judged) else np.zeros(0)
-        found[name] = float(roc_auc_score(judged.z[:, 0], scores)) if len(judged) else float("nan")
+        found[name] = float(roc_auc_score(judged.z[:, 0], scores)) if len(judged) else None
     return found
-
-
-def _whole(images: Images) -> np.ndarray:
-    return np.flatnonzero((images.state == OBSERVED).all(1))
 
 
 def _shown(
@@ -92,7 +93,7 @@ def _shown(
     chance: np.random.SeedSequence,
 ) -> Examples:
     """Single galaxies, code 0, and pairs, code 1, of those that have images in all bands; none where these are fewer than two."""
-    rows = _whole(examples.observed.images[name])
+    rows = whole(examples.observed.images[name])
     images, codes = examples.observed.images[name].take(rows), examples.z[rows, 0].astype(int)
     once, camera = staging.model_copy(update={"copies": 1}), detector.layout.cameras[name]
     # The same chance for both: seeing, noise and borrowed brightness are alike, the galaxies alone differ.
@@ -108,7 +109,7 @@ def _shown(
 
 def _train(detector: Estimator, learned: Examples, how: OutlierExposure, seed: int, progress: bool) -> None:
     source = StoredSource(learned, seed)
-    detector.fit(source.examples(len(learned), 0).observed)
+    detector.fit(source.examples(min(len(learned), FITTED), 0).observed)
     training = TrainingConfig(
         epochs=how.epochs, steps_per_epoch=how.steps_per_epoch, batch=how.batch, learning_rate=how.learning_rate, optimiser="adamw",
         weight_decay=0.01, warmup=60, gradient_clip=5.0, augmentation=AUGMENTATION,

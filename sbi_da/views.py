@@ -14,7 +14,7 @@ from sbi_da.records import ABSENT, OBSERVED, Images
 if TYPE_CHECKING:
     from sbi_da.estimator import Estimator
 
-__all__ = ["alone", "blendedness", "measured", "views"]
+__all__ = ["alone", "blendedness", "measured", "views", "whole"]
 
 CHUNK = 256
 
@@ -35,14 +35,21 @@ def alone(detector: "Estimator", name: str, images: Images) -> Observations:
     return Observations(np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, ABSENT, np.uint8), {name: images})
 
 
+def whole(images: Images) -> np.ndarray:
+    """Positions of objects all of whose bands are there and finite."""
+    seen = np.flatnonzero((images.state == OBSERVED).all(1))
+    parts = [rows[np.isfinite(images.take(rows).pixels[:]).all((1, 2, 3))] for rows in np.array_split(seen, -(-len(seen) // CHUNK) or 1)]
+    return np.concatenate(parts)
+
+
 def blendedness(detector: "Estimator", images: Images) -> np.ndarray:
-    """Logarithm of the odds that images show two galaxies, as a detector sees it, shape ``(object,)``; NaN where a band is absent.
+    """Logarithm of the odds that images show two galaxies, as a detector sees it, shape ``(object,)``; NaN without all bands.
 
     The mean over the images turned by 0, 90, 180 and 270 degrees.
     """
     found, (name,) = np.full(len(images), np.nan), detector.surveys
-    whole = np.flatnonzero((images.state == OBSERVED).all(1))
-    for rows in np.array_split(whole, -(-len(whole) // CHUNK) or 1):
+    there = whole(images)
+    for rows in np.array_split(there, -(-len(there) // CHUNK) or 1):
         some, odds = images.take(rows), np.zeros(len(rows))
         for turn in range(4):
             turned = np.ascontiguousarray(np.rot90(np.asarray(some.pixels[:]), turn, (2, 3)))

@@ -10,16 +10,18 @@ from small_galaxies import config, records
 
 from sbi_da.alignment_config import AlignmentConfig
 from sbi_da.blending import Blending, blended
+from sbi_da.class_alignment_config import OutlierExposure
 from sbi_da.class_alignment_run import align_classes
 from sbi_da.encoders.morphometry import NAMES, measure
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.inference import query
 from sbi_da.normality import Normality
-from sbi_da.records import ABSENT, Images, Records
+from sbi_da.outlier_exposure import expose
+from sbi_da.records import ABSENT, OBSERVED, Images, Records
 from sbi_da.restaging import Restaging, restage
 from sbi_da.runs import train
-from sbi_da.views import blendedness
+from sbi_da.views import blendedness, whole
 
 SIZE = 48
 
@@ -169,6 +171,37 @@ def test_too_few_images_are_said(estimator, real):
     with pytest.warns(UserWarning, match="no outlier detector for toy_camera: 300 simulated and 20 real objects"):
         found = aligned(estimator, few)
     assert not len(found.detectors) and np.isfinite(query(found, few)["anomaly"]).all()
+
+
+def test_pixels_that_are_not_finite_are_as_if_not_there():
+    pixels = np.random.default_rng(0).standard_normal((600, 2, 8, 8)).astype(np.float32)
+    pixels[3, 1, 2, 2], pixels[500] = np.nan, np.inf
+    state = np.full((600, 2), OBSERVED, np.uint8)
+    state[7, 0] = ABSENT
+    found = whole(Images(("a", "b"), pixels, np.full((600, 2), np.nan), state))
+    assert sorted(set(range(600)) - set(found.tolist())) == [3, 7, 500]
+    assert not len(whole(Images(("a", "b"), pixels[:0], np.zeros((0, 2)), state[:0])))
+
+
+def test_an_adapter_keeps_the_detectors_and_their_scores(estimator, real):
+    first = aligned(estimator, real)
+    setting = AlignmentConfig.model_validate({"correction": False, "epochs": 1, "steps_per_epoch": 2, "batch": 32, "adapter": ["film"],
+                                              "train": "adapter"})
+    second = align_classes(first, real, None, setting).candidate
+    objects = records(30, seed=36)
+    assert np.array_equal(query(second, objects)["anomaly"], query(first, objects)["anomaly"])
+
+
+def test_an_object_without_any_other_score_has_no_handicap(rng):
+    features, score = rng.standard_normal((2000, 2)), rng.standard_normal(2000)
+    what = Normality.fit(*({"context": features[rows], "blended": score[rows]} for rows in (slice(0, 1000), slice(1000, 2000))))
+    odd = {"context": np.full((2, 2), 9.0), "blended": np.array([np.nan, -9.0])}
+    assert np.subtract(*what.distances(odd)) == pytest.approx(1.0)
+
+
+def test_without_images_there_is_nothing_to_detect(toy_estimator):
+    with pytest.raises(SbiDaError, match="no survey of this estimator has any"):
+        expose(toy_estimator, None, None, None, OutlierExposure(), Restaging(), 0)
 
 
 def test_an_adapter_alone_has_no_detector():
