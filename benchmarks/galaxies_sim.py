@@ -1,7 +1,8 @@
 """Galaxies of one simulated survey to those of another, where everything is known: three classes, or with mergers in the target only.
 
 A: galaxies 22/6/72 (elliptical, irregular, spiral) seen by SDSS. B: 14/8/78, clumpier, bluer, larger, with weaker arms and more bars,
-under worse seeing, in noisier images of smaller pixels. With ``--unknown`` 15 % of B are mergers, which A does not have.
+under worse seeing, in noisier images of smaller pixels. With ``--unknown`` 15 % of B are mergers, which A does not have; with
+``--unknown-irregular`` A has ellipticals and spirals alone, and 15 % of B are irregulars.
 """
 
 import sys
@@ -16,6 +17,8 @@ from sbi_da.surveys import Survey, get_survey
 
 SOURCE, ADAPT, TEST = 4000, 2500, 4000
 CLASSES = ("elliptical", "irregular", "spiral")
+FRACTIONS = {"": [0.14, 0.08, 0.78], "merger": [0.12, 0.07, 0.66, 0.15], "irregular": [0.12, 0.73, 0.15]}
+"""Of the target's classes, by the one that the source does not have, which comes last."""
 
 
 def other_camera(survey: Survey) -> Survey:
@@ -36,13 +39,12 @@ def target(records: Records) -> Records:
     return real
 
 
-def make(seed: int, unknown: bool = False) -> Problem:
-    """Source and target of a seed."""
-    survey = get_survey("sdss_images")
-    a = get_simulator("galaxies", classes=list(CLASSES), fractions=[0.22, 0.06, 0.72])
-    classes, fractions = (list(CLASSES), [0.14, 0.08, 0.78])
-    if unknown:
-        classes, fractions = [*CLASSES, "merger"], [0.12, 0.07, 0.66, 0.15]
+def make(seed: int, unknown: str = "") -> Problem:
+    """Source and target of a seed; ``unknown``: a class of the target's that is none of the source's."""
+    survey, known = get_survey("sdss_images"), tuple(c for c in CLASSES if c != unknown)
+    shares = [{"elliptical": 0.22, "irregular": 0.06, "spiral": 0.72}[c] for c in known]
+    a = get_simulator("galaxies", classes=list(known), fractions=[share / sum(shares) for share in shares])
+    classes, fractions = [*known, unknown] if unknown else list(known), FRACTIONS[unknown]
     b = get_simulator(
         "galaxies", classes=classes, fractions=fractions,
         population={"clumpiness": 2.2, "arm_contrast": 0.5, "bar_fraction": 0.5, "colour_offset": -0.12, "size_scale": 1.25, "dust": 1.6},
@@ -50,11 +52,11 @@ def make(seed: int, unknown: bool = False) -> Problem:
     source = simulate(a, [survey], SOURCE, 1000 + seed)
     real = target(simulate(b, [other_camera(survey)], ADAPT + TEST, 2000 + seed))
     order = np.arange(len(real))
-    return Problem(source, real.isel(order < ADAPT), real.isel(order >= ADAPT), CLASSES, "sdss_images")
+    return Problem(source, real.isel(order < ADAPT), real.isel(order >= ADAPT), known, "sdss_images")
 
 
 if __name__ == "__main__":
-    strange = "--unknown" in sys.argv
-    if strange:
-        sys.argv.remove("--unknown")
-    main("galaxies_sim_unknown" if strange else "galaxies_sim", lambda seed: make(seed, strange), __doc__ or "")
+    variants = {"--unknown": ("galaxies_sim_unknown", "merger"), "--unknown-irregular": ("galaxies_sim_unknown_irregular", "irregular")}
+    chosen = [sys.argv.pop(sys.argv.index(flag)) for flag in variants if flag in sys.argv]
+    name, strange = variants[chosen[0]] if chosen else ("galaxies_sim", "")
+    main(name, lambda seed: make(seed, strange), __doc__ or "")
