@@ -188,15 +188,15 @@ def figures(runs: Mapping[str, list[Scored]], rows: Sequence[Mapping[str, Any]],
     return out
 
 
-def main(name: str, make: Callable[[int], Problem], description: str) -> None:
-    """Run a benchmark."""
+def main(name: str, make: Callable[[int], Problem], description: str, given: Sequence[str] | None = None) -> None:
+    """Run a benchmark with arguments; None: those of the command line."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--methods", default="all", help=f"comma-separated, of {', '.join(METHODS)}")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--runs", type=Path, required=True, help="folder of data, runs and probabilities; what is there is not done again")
     parser.add_argument("--epochs", type=int, nargs=2, default=(12, 12), metavar=("TRAIN", "ALIGN"))
     parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     methods = named(parser, arguments.methods, METHODS)
     torch.set_num_threads(arguments.threads)
     rows: list[dict[str, Any]] = []

@@ -57,6 +57,5 @@ def make(seed: int, unknown: str = "") -> Problem:
 
 if __name__ == "__main__":
     variants = {"--unknown": ("galaxies_sim_unknown", "merger"), "--unknown-irregular": ("galaxies_sim_unknown_irregular", "irregular")}
-    chosen = [sys.argv.pop(sys.argv.index(flag)) for flag in variants if flag in sys.argv]
-    name, strange = variants[chosen[0]] if chosen else ("galaxies_sim", "")
-    main(name, lambda seed: make(seed, strange), __doc__ or "")
+    name, strange = next((variants[flag] for flag in sys.argv if flag in variants), ("galaxies_sim", ""))
+    main(name, lambda seed: make(seed, strange), __doc__ or "", [word for word in sys.argv[1:] if word not in variants])
