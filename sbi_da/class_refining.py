@@ -7,7 +7,6 @@ the regression by heart. Only the last one sees everything.
 """
 
 import numpy as np
-import torch
 
 from sbi_da.alignment.class_refinement import Refined, physical_features, refine
 from sbi_da.class_alignment_config import Refinement
@@ -15,36 +14,11 @@ from sbi_da.encoders.morphometry import NAMES
 from sbi_da.errors import SbiDaError, UnknownNameError
 from sbi_da.estimator import Estimator
 from sbi_da.layout import Observations
-from sbi_da.measured import measurements, pictures
-from sbi_da.posteriors.categorical import CategoricalHead
 from sbi_da.records import ABSENT
+from sbi_da.turned import turned_log_probabilities
 from sbi_da.views import measured
 
-__all__ = ["refined", "turned_log_probabilities"]
-
-CHUNK = 256
-
-
-def turned_log_probabilities(estimator: Estimator, real: Observations) -> np.ndarray:
-    """Log-probabilities under equal class fractions, from the mean logits of the images turned by 0, 90, 180 and 270 degrees.
-
-    Shape ``(object, class)``.
-    """
-    head = estimator.head
-    assert isinstance(head, CategoricalHead)
-    training = estimator.training
-    estimator.eval()
-    found = [torch.zeros(0, head.classes)]
-    with torch.inference_mode():
-        for start in range(0, len(real), CHUNK):
-            batch = measurements(real, slice(start, start + CHUNK))
-            side = torch.full((len(batch["state"]),), True)
-            turns = [{name: (torch.rot90(x, k, (2, 3)), seen) for name, (x, seen) in pictures(batch).items()} for k in range(4)]
-            logits = [head.logits(estimator.context(batch["value"], batch["error"], batch["state"], side, images)) for images in turns]
-            found.append(torch.stack(logits).mean(0))
-    estimator.train(training)
-    likelihood = torch.cat(found).double() - torch.from_numpy(estimator.assumed_fractions(corrected=False)).log()
-    return likelihood.log_softmax(-1).numpy()
+__all__ = ["refined"]
 
 
 def refined(estimator: Estimator, real: Observations, how: Refinement) -> Refined:

@@ -10,6 +10,7 @@ from sbi_da.encoders.morphometry import summary_count
 from sbi_da.layout import Observations
 from sbi_da.measured import measurements, pictures
 from sbi_da.records import ABSENT, OBSERVED, Images
+from sbi_da.turned import turned_log_probabilities
 
 if TYPE_CHECKING:
     from sbi_da.estimator import Estimator
@@ -38,24 +39,17 @@ def alone(detector: "Estimator", name: str, images: Images) -> Observations:
 def whole(images: Images) -> np.ndarray:
     """Positions of objects all of whose bands are there and finite."""
     seen = np.flatnonzero((images.state == OBSERVED).all(1))
+    if images.pixels.dtype == np.uint8:
+        return seen
     parts = [rows[np.isfinite(images.take(rows).pixels[:]).all((1, 2, 3))] for rows in np.array_split(seen, -(-len(seen) // CHUNK) or 1)]
     return np.concatenate(parts)
 
 
 def blendedness(detector: "Estimator", images: Images) -> np.ndarray:
-    """Logarithm of the odds that images show two galaxies, as a detector sees it, shape ``(object,)``; NaN without all bands.
-
-    The mean over the images turned by 0, 90, 180 and 270 degrees.
-    """
-    found, (name,) = np.full(len(images), np.nan), detector.surveys
-    there = whole(images)
-    for rows in np.array_split(there, -(-len(there) // CHUNK) or 1):
-        some, odds = images.take(rows), np.zeros(len(rows))
-        for turn in range(4):
-            turned = np.ascontiguousarray(np.rot90(np.asarray(some.pixels[:]), turn, (2, 3)))
-            context = detector.encode(alone(detector, name, Images(some.bands, turned, some.error, some.state)))
-            odds += np.subtract(*detector.classify(context, rows).log_probabilities.T[::-1]) / 4
-        found[rows] = odds
+    """Logarithm of the odds that images show two galaxies, as a detector sees it, shape ``(object,)``; NaN without all bands."""
+    found, there = np.full(len(images), np.nan), whole(images)
+    log_p = turned_log_probabilities(detector, alone(detector, detector.surveys[0], images.take(there)))
+    found[there] = log_p[:, 1] - log_p[:, 0]
     return found
 
 

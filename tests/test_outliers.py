@@ -1,6 +1,7 @@
 """Galaxies laid over each other, and detectors that learn to tell them from single ones."""
 
 import copy
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -21,7 +22,8 @@ from sbi_da.outlier_exposure import expose
 from sbi_da.records import ABSENT, OBSERVED, Images, Records
 from sbi_da.restaging import Restaging, restage
 from sbi_da.runs import train
-from sbi_da.views import blendedness, whole
+from sbi_da.turned import turned_log_probabilities
+from sbi_da.views import alone, blendedness, whole
 
 SIZE = 48
 
@@ -207,6 +209,27 @@ def test_without_images_there_is_nothing_to_detect(toy_estimator):
 def test_an_adapter_alone_has_no_detector():
     with pytest.raises(ValueError, match="keeps anomaly scores as they are"):
         AlignmentConfig.model_validate({"adapter": ["film"], "train": "adapter", "classes": {"outliers": {}}})
+
+
+def test_answers_of_turned_images_are_averaged(estimator):
+    observed, turned = (estimator.layout.read(records(12, seed=16)) for _ in range(2))
+    picture = turned.images["toy_camera"]
+    turned.images["toy_camera"] = replace(picture, pixels=np.rot90(picture.pixels[:], 1, (2, 3)).copy())
+    found = [turned_log_probabilities(estimator, each) for each in (observed, turned)]
+    assert np.allclose(*found, atol=1e-5) and np.allclose(np.exp(found[0]).sum(1), 1)
+
+
+def test_the_odds_of_a_detector_are_those_of_its_turned_images(estimator, real):
+    found = aligned(estimator, real)
+    detector, images = found.detector("toy_camera"), records(300, seed=37).images("toy_camera")
+    posterior = [
+        detector.classify(detector.encode(alone(detector, "toy_camera", replace(
+            images, pixels=np.rot90(images.pixels[:], turn, (2, 3)).copy()))), np.arange(300)).log_probabilities for turn in range(4)
+    ]
+    odds = np.mean([log_p[:, 1] - log_p[:, 0] for log_p in posterior], 0)
+    assert np.allclose(blendedness(detector, images), odds, atol=1e-5)
+    some = blendedness(detector, images.take(np.arange(3, 10)))
+    assert np.allclose(some, odds[3:10], atol=1e-5)  # whatever shares the batch
 
 
 def test_seeds_decide(estimator, real):
