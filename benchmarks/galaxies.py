@@ -126,10 +126,10 @@ def scored(estimator: Estimator, problem: Problem, name: str = "morphology") -> 
     p = posterior.probabilities().values
     strange, extra = codes < 0, {}
     if strange.any():
-        scores = {"neighbours": estimator.anomaly(observed, context), "entropy": entropy_score(p)}
+        scores = {"score": estimator.anomaly(observed, context), "entropy": entropy_score(p)}
         for score, values in scores.items():
             extra[f"anomaly_auroc_{score}"] = anomaly_metrics(values, strange)["auroc"]["value"]
-        found = rejection_metrics(p, np.where(strange, 0, codes), scores["neighbours"], strange, replicates=200)
+        found = rejection_metrics(p, np.where(strange, 0, codes), scores["score"], strange, replicates=200)
         for name, share in (("none", "none"), ("5 % rejected", "5"), ("10 % rejected", "10")):
             extra[f"open_macro_f1_rejecting_{share}"] = found[name]["macro_f1_open"]["value"]
         extra["unknown_rejected_10"] = found["10 % rejected"]["rejected_unknown"]["value"]
@@ -180,7 +180,8 @@ def figures(runs: Mapping[str, list[Scored]], rows: Sequence[Mapping[str, Any]],
     if {"none", "default", "oracle"} <= set(scores):
         none, own, top = (out[f"macro_f1_{m}"]["value"] for m in ("none", "default", "oracle"))
         out["gap_closed_default"] = {"value": (own - none) / (top - none)}
-    for key in ("anomaly_auroc_neighbours", "anomaly_auroc_entropy", "open_macro_f1_rejecting_none", "open_macro_f1_rejecting_10"):
+    rejecting = [f"open_macro_f1_rejecting_{share}" for share in ("none", "5", "10")]
+    for key in ("anomaly_auroc_score", "anomaly_auroc_entropy", *rejecting):
         for method in scores:
             values = [r[key] for r in rows if r["method"] == method and key in r]
             if values:
