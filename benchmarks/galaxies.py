@@ -97,6 +97,7 @@ def trained(problem: Problem, method: str, seed: int, folder: Path, epochs: tupl
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = align_classes(base, problem.adapt, None, whole.alignment, None, seed)
+    found.candidate.save(folder / f"{method}_{seed}_aligned")
     return found.candidate, {"alarm": found.verdict.reason, "fractions": found.fractions.fractions.tolist()}
 
 

@@ -1,6 +1,7 @@
 """What outlier detectors learn from, and the SDSS galaxies an adapted estimator finds strangest.
 
-``python -m benchmarks.strangest_picture RUN DATA``, where RUN is the adapted estimator of ``benchmarks.galaxies_real``.
+``python -m benchmarks.strangest_picture RUN DATA``, where RUN is ``seed_0/default_0_aligned`` among the runs of
+``benchmarks.galaxies_real``.
 """
 
 import sys
