@@ -183,7 +183,7 @@ class AlignmentModule(TrainingModule):
                 twins = of["twin"].context.unflatten(0, (len(of["paired"]), -1))
                 losses[name] = pair(twins if pair.several else twins[:, 0], of["paired"].context)
         if "labelled" in active:
-            losses["labelled"] = -self.estimator.head.log_prob(batch["paired"]["z"], of["paired"].context).mean()
+            losses["labelled"] = self.loss(batch["paired"], of["paired"].context).mean()
         for name, value in losses.items():
             self.log(f"loss_{name}", value.detach())
         if self.alignment.learned:

@@ -42,6 +42,7 @@ class TrainingConfig(_Strict):
         warmup: steps of linear warm-up; a cosine to zero follows.
         weight_decay: decoupled, per step relative to the learning rate.
         gradient_clip: largest gradient norm.
+        averaging: weights are averaged over steps with this decay per step, from the end of the warm-up; 0: they are not.
         patience: epochs without a better held-out NLL before stopping.
         validation: held-out simulated objects.
         start: a trained artefact, or the run that holds one, whose weights to start from where they fit.
@@ -60,6 +61,7 @@ class TrainingConfig(_Strict):
     warmup: int = Field(300, ge=0)
     weight_decay: float = Field(1e-4, ge=0)
     gradient_clip: float = Field(5.0, gt=0)
+    averaging: float = Field(0.0, ge=0, lt=1)
     patience: int = Field(8, ge=1)
     validation: int = Field(5000, ge=2)
     start: str | None = None

@@ -27,12 +27,16 @@ from sbi_da.layout import Layout, Observations
 from sbi_da.measured import measurements, pictures
 from sbi_da.network import NetworkConfig, Target
 from sbi_da.normality import Normality
-from sbi_da.posteriors import Posterior, SplineHead
+from sbi_da.posteriors import Posterior
+from sbi_da.posteriors.asking import Predicted
 from sbi_da.posteriors.categorical import CategoricalHead
 from sbi_da.posteriors.class_posterior import ClassPosterior
 from sbi_da.posteriors.label_head import LabelHead
 from sbi_da.posteriors.label_posterior import LabelPosterior
-from sbi_da.posteriors.recalibration import RecalibratedHead, Recalibration
+from sbi_da.posteriors.matching import FlowMatchingHead
+from sbi_da.posteriors.mixture import MixtureHead
+from sbi_da.posteriors.recalibration import Invertible, RecalibratedHead, Recalibration
+from sbi_da.posteriors.spline import SplineHead
 from sbi_da.posteriors.vote_head import VoteHead
 from sbi_da.posteriors.vote_posterior import VotePosterior
 from sbi_da.prior import Prior
@@ -105,10 +109,10 @@ class Estimator(nn.Module):
         size = self.network
         kinds = [channel.kind for channel in self.layout.channels]
         index = self.layout.survey_index.tolist()
-        self.encoder = ScalarEncoder(kinds, index, size.width, size.summary, len(self.layout.surveys))
+        self.encoder = ScalarEncoder(kinds, index, size.width, size.summary, len(self.layout.surveys), size.octaves)
         self.images = ImageTokens(self.layout.surveys, size.images, size.width, size.summary) if self.layout.cameras else None
         self.fusion = MaskedTransformer(size.width, size.context, size.layers, size.heads, size.summary, size.blocks)
-        self.head = head_of(prior, size)
+        self.head = head_of(prior, size, len(kinds))
         self.adapter: RealBranch | None = None
         self.adapt(adapter)
         self.recalibration: Recalibration | None = None
@@ -203,13 +207,13 @@ class Estimator(nn.Module):
         return posterior.under(np.array(self.population)) if real and self.population else posterior
 
     @property
-    def density(self) -> tuple[Prior, SplineHead]:
+    def density(self) -> tuple[Prior, SplineHead | FlowMatchingHead | MixtureHead]:
         """Prior and head where continuous parameters are inferred.
 
         Raises:
             SbiDaError: a class, votes or labels are inferred.
         """
-        if not isinstance(self.prior, Prior) or not isinstance(self.head, SplineHead):
+        if not isinstance(self.prior, Prior) or not isinstance(self.head, SplineHead | FlowMatchingHead | MixtureHead):
             raise SbiDaError(f"this estimator infers the {self.target} {', '.join(self.prior.names)}: it has no density over parameters")
         return self.prior, self.head
 
@@ -290,14 +294,21 @@ class Estimator(nn.Module):
             return self.answer(self.encode(self.layout.read(records), real=real), records.ids, real)
         prior, head = self.density
         return Posterior(
-            RecalibratedHead(head, self.recalibration) if real and self.recalibration else head,
+            RecalibratedHead(head, self.recalibration) if real and self.recalibration and isinstance(head, Invertible) else head,
             self.encode(self.layout.read(records), real=real),
             prior,
             records.ids,
             units={k: p.unit for k, p in self.parameters_info.items()},
             derive=self._derive if self.derived else None,
             derived=self.derived,
+            predicted=self._predicted() if isinstance(head, FlowMatchingHead) and head.variables > head.parameters_count else None,
         )
+
+    def _predicted(self) -> Predicted:
+        """Channels that the head can predict."""
+        index, channels = self.layout.survey_index, self.layout.channels
+        names = tuple(f"{self.surveys[k]}.{channel.name}" for k, channel in zip(index, channels, strict=True))
+        return Predicted(names, tuple(channel.unit for channel in channels), self.encoder.unscaled)
 
     def _derive(self, theta: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         if self.simulator is None:

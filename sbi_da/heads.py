@@ -6,18 +6,30 @@ from sbi_da.any_prior import AnyPrior
 from sbi_da.class_prior import ClassPrior
 from sbi_da.label_prior import LabelPrior
 from sbi_da.network import NetworkConfig
-from sbi_da.posteriors import SplineHead
 from sbi_da.posteriors.categorical import CategoricalHead
 from sbi_da.posteriors.class_losses import initial_logit_scale
+from sbi_da.posteriors.known import KnownScores
 from sbi_da.posteriors.label_head import LabelHead
+from sbi_da.posteriors.matching import FlowMatchingHead
+from sbi_da.posteriors.mixture import MixtureHead
+from sbi_da.posteriors.spline import SplineHead
 from sbi_da.posteriors.vote_head import VoteHead
 from sbi_da.vote_prior import VotePrior
 
-__all__ = ["head_of"]
+__all__ = ["AnyHead", "head_of"]
 
 
-def head_of(prior: AnyPrior, network: NetworkConfig) -> SplineHead | CategoricalHead | VoteHead | LabelHead:
-    """The head that fits a prior, where its training starts."""
+AnyHead = SplineHead | FlowMatchingHead | MixtureHead | CategoricalHead | VoteHead | LabelHead
+
+
+def head_of(prior: AnyPrior, network: NetworkConfig, channels: int = 0) -> AnyHead:
+    """The head that fits a prior, where its training starts.
+
+    Args:
+        prior: what is inferred.
+        network: sizes.
+        channels: number of scalar channels, which may be asked to be predicted.
+    """
     how, context = network.classifier, network.context
     if isinstance(prior, ClassPrior):
         head = CategoricalHead(len(prior.classes), context, how.hidden, how.dropout, how.logit_scale)
@@ -32,4 +44,13 @@ def head_of(prior: AnyPrior, network: NetworkConfig) -> SplineHead | Categorical
         labels = LabelHead(len(prior.names), context, how.hidden, how.dropout)
         labels.start(torch.tensor(list(prior.rates.values())))
         return labels
-    return SplineHead(len(prior.names), context, network.transforms, network.bins, network.hidden)
+    size = len(prior.names)
+    if network.head == "mixture":
+        return MixtureHead(size, context, network.components, network.hidden)
+    if network.head == "flow_matching":
+        matching = network.matching
+        options = matching.model_dump(exclude={"questions"})
+        channels = channels if matching.questions == "channels" else 0
+        known = KnownScores(prior) if matching.questions != "none" else None
+        return FlowMatchingHead(size, context, channels, hidden=network.hidden[-1], known=known, **options)
+    return SplineHead(size, context, network.transforms, network.bins, network.hidden)

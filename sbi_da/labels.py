@@ -11,6 +11,7 @@ from torch import Tensor
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.posteriors.noise import resample
+from sbi_da.posteriors.recalibration import Invertible
 from sbi_da.records import Records
 from sbi_da.simulators import Simulator
 
@@ -245,8 +246,11 @@ def label_noise(estimator: Estimator, records: Records) -> Tensor | None:
     z = torch.from_numpy(estimator.prior.to_normal({n: labels[n][0] for n in estimator.parameter_names})).float()
     inside = torch.isfinite(z).all(1, keepdim=True)
     context = estimator.encode(estimator.layout.read(records), real=records.attrs.get("domain") == "real")
+    head = estimator.density[1]
+    if not isinstance(head, Invertible):
+        raise SbiDaError("recalibration needs a head that is a map of noise: train with network.head=spline or flow_matching")
     with torch.inference_mode():
-        noise = estimator.density[1].noise(torch.where(inside, z, 0.0), context)[0]
+        noise = head.noise(torch.where(inside, z, 0.0), context)[0]
     return torch.where(inside, noise, torch.nan)
 
 

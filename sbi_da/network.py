@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sbi_da.encoders.images import ImageConfig
 from sbi_da.posteriors.class_losses import effective_number_weights, inverse_frequency_weights
 
-__all__ = ["ClassifierConfig", "NetworkConfig", "Target"]
+__all__ = ["ClassifierConfig", "MatchingConfig", "NetworkConfig", "Target"]
 
 Target = Literal["class", "votes", "labels"]
 
@@ -57,6 +57,44 @@ class ClassifierConfig(BaseModel):
         return inverse_frequency_weights(counts) if self.weights == "inverse" else np.ones(len(counts))
 
 
+class MatchingConfig(BaseModel):
+    """A flow-matching head.
+
+    Attributes:
+        width: of its tokens.
+        layers: of the velocity transformer.
+        heads: of attention.
+        tokens: that the context is read as.
+        dropout: share of hidden units that is dropped in training.
+        questions: what it learns to answer: ``none``, the posterior of all parameters; ``parameters``, any of them given any others;
+            ``channels``, scalar channels that were not measured too.
+        time_exponent: a of the law of times, of density proportional to t^a; above 0 times near the data are more frequent.
+        sigma_min: width that is left of the noise at the end of a path.
+        repeats: times and noises per training object and step.
+        solver: ``midpoint`` or ``rk4`` with fixed steps, or ``dopri5``.
+        steps: of the solvers with fixed steps.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    width: int = Field(64, ge=4)
+    layers: int = Field(3, ge=1)
+    heads: int = Field(4, ge=1)
+    tokens: int = Field(4, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    questions: Literal["none", "parameters", "channels"] = "parameters"
+    time_exponent: float = Field(0.0, gt=-1)
+    sigma_min: float = Field(1e-3, ge=0, lt=1)
+    repeats: int = Field(2, ge=1)
+    solver: Literal["midpoint", "rk4", "dopri5"] = "midpoint"
+    steps: int = Field(16, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> "MatchingConfig":
+        if self.width % self.heads:
+            raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
+        return self
+
+
 class NetworkConfig(BaseModel):
     """Sizes of the network.
 
@@ -67,9 +105,13 @@ class NetworkConfig(BaseModel):
         summary: width of the encoder's sum over channels and of the perceptrons that follow.
         blocks: residual perceptrons after the transformer.
         context: width of the fused context.
-        transforms: coupling transforms of the flow.
+        octaves: of the sines and cosines in which values are expanded; fewer resolve less and need less data.
+        head: of continuous parameters: a ``spline`` flow, ``flow_matching``, or a ``mixture`` of Gaussians.
+        transforms: coupling transforms of the spline flow.
         bins: spline bins.
-        hidden: widths of the flow's conditioners.
+        components: of the mixture.
+        hidden: widths of the conditioners of spline flow and mixture.
+        matching: of flow matching.
         images: how images are encoded.
         classifier: the head, where what is inferred is a class.
     """
@@ -81,9 +123,13 @@ class NetworkConfig(BaseModel):
     summary: int = Field(256, ge=4)
     blocks: int = Field(3, ge=0)
     context: int = Field(128, ge=4)
+    octaves: int = Field(7, ge=0)
+    head: Literal["spline", "flow_matching", "mixture"] = "spline"
     transforms: int = Field(5, ge=1)
     bins: int = Field(12, ge=2)
+    components: int = Field(8, ge=1)
     hidden: tuple[int, ...] = (128, 128)
+    matching: MatchingConfig = MatchingConfig()
     images: ImageConfig = ImageConfig()
     classifier: ClassifierConfig = ClassifierConfig()
 

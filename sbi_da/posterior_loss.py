@@ -1,50 +1,54 @@
 """What a head is trained with: the negative log-probability, or of classes a loss that may weigh them, and what undoes those weights."""
 
+from typing import Protocol
+
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sbi_da.class_prior import ClassPrior
 from sbi_da.estimator import Estimator
 from sbi_da.layout import Observations
+from sbi_da.matching_loss import MatchingLoss
+from sbi_da.measured import Batch
 from sbi_da.network import ClassifierConfig
 from sbi_da.normality import Normality
-from sbi_da.posteriors import SplineHead
+from sbi_da.object_loss import PosteriorLoss
 from sbi_da.posteriors.categorical import CategoricalHead
 from sbi_da.posteriors.class_losses import focal_losses, log_weight_correction, unfocused
-from sbi_da.posteriors.label_head import LabelHead
+from sbi_da.posteriors.matching import FlowMatchingHead
+from sbi_da.posteriors.mixture import MixtureHead
+from sbi_da.posteriors.spline import SplineHead
 from sbi_da.posteriors.temperature import fit_calibration
-from sbi_da.posteriors.vote_head import VoteHead
 from sbi_da.prior import Prior
 from sbi_da.sources import Source
 from sbi_da.views import views
 
-__all__ = ["ClassLoss", "DensityLoss", "PosteriorLoss", "finish", "posterior_loss"]
+__all__ = ["ClassLoss", "DensityLoss", "finish", "posterior_loss"]
 
 HELD_OUT_EPOCH = 2**31 + 3
 NORMAL = 4000
 """Training simulations, at most, among which neighbours are looked for."""
 
 
-class PosteriorLoss(nn.Module):
-    """Loss of each object; called with targets ``(object, parameter)`` and contexts, returns shape ``(object,)``."""
+class HasDensity(Protocol):
+    """What has a log-density, or log-probability."""
 
-    def judged(self, z: Tensor, context: Tensor) -> Tensor:
-        """What held-out objects are judged by, shape ``(object,)``."""
-        loss: Tensor = self(z, context)
-        return loss
+    def log_prob(self, z: Tensor, context: Tensor) -> Tensor:
+        """Of targets given contexts."""
+        ...
 
 
 class DensityLoss(PosteriorLoss):
     """Negative log-density of normal scores, or log-probability of votes or labels."""
 
-    def __init__(self, head: SplineHead | CategoricalHead | VoteHead | LabelHead) -> None:
+    def __init__(self, head: HasDensity) -> None:
         super().__init__()
         self.head = [head]  # a list, so that its weights are not registered twice
 
-    def forward(self, z: Tensor, context: Tensor) -> Tensor:
+    def forward(self, batch: Batch, context: Tensor) -> Tensor:
         """The loss."""
-        return -self.head[0].log_prob(z, context)
+        return -self.head[0].log_prob(batch["z"], context)
 
 
 class ClassLoss(PosteriorLoss):
@@ -63,23 +67,25 @@ class ClassLoss(PosteriorLoss):
         self.head, self.config = [head], config
         self.register_buffer("weights", torch.from_numpy(weights).float(), persistent=False)
 
-    def forward(self, z: Tensor, context: Tensor) -> Tensor:
-        """The loss; ``z`` are codes, shape ``(object, 1)``."""
-        return self.of_logits(z[:, 0].long(), self.head[0].logits(context))
+    def forward(self, batch: Batch, context: Tensor) -> Tensor:
+        """The loss; targets are codes, shape ``(object, 1)``."""
+        return self.of_logits(batch["z"][:, 0].long(), self.head[0].logits(context))
 
     def of_logits(self, codes: Tensor, logits: Tensor) -> Tensor:
         """The loss of codes ``(object,)`` under logits ``(object, class)``, shape ``(object,)``."""
         return focal_losses(logits, codes, self.weights, self.config.focal, self.config.smoothing)
 
-    def judged(self, z: Tensor, context: Tensor) -> Tensor:
+    def judged(self, batch: Batch, context: Tensor) -> Tensor:
         """Negative log-probability under the class fractions of the training, weights and focus undone."""
         log_p = unfocused(self.head[0].logits(context).log_softmax(-1), self.config.focal)
         log_p = (log_p + log_weight_correction(self.weights).to(context)).log_softmax(-1)
-        return -log_p.gather(-1, z.long())[:, 0]
+        return -log_p.gather(-1, batch["z"].long())[:, 0]
 
 
 def posterior_loss(estimator: Estimator) -> PosteriorLoss:
     """The loss of an estimator's head."""
+    if isinstance(estimator.head, FlowMatchingHead):
+        return MatchingLoss(estimator.head, estimator.encoder, estimator.network.matching.questions != "none")
     if not isinstance(estimator.head, CategoricalHead) or not isinstance(estimator.prior, ClassPrior):
         return DensityLoss(estimator.head)
     config = estimator.network.classifier
@@ -99,7 +105,7 @@ def finish(estimator: Estimator, source: Source, held_out: Source, count: int, r
         real: objects that it was adapted to, of which nothing but the spread of what is seen of them is used; None: none.
     """
     config, head, prior = estimator.network.classifier, estimator.head, estimator.prior
-    if isinstance(head, SplineHead) or isinstance(prior, Prior):
+    if isinstance(prior, Prior) or isinstance(head, FlowMatchingHead | MixtureHead | SplineHead):
         return
     if isinstance(head, CategoricalHead) and config.correct:
         head.correct(log_weight_correction(config.class_weights(estimator.class_counts)), config.focal)

@@ -11,7 +11,7 @@ its density in :math:`\theta` is :math:`q(z)\prod_i p_i(\theta_i\mid\theta_{<i})
 function and by its complement, whichever is smaller, so that no precision is lost near either limit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,33 +154,53 @@ class Prior:
         Returns:
             Shape ``(..., parameter)``, float64, each within ±8.
         """
-        columns = []
-        for name, law in self.laws.items():
-            value = np.asarray(theta[name], float)
-            low, high = self._window(name, theta)
-            law = law.at(theta)
-            total = law.mass(low, high)
-            within = np.clip(value, low, high)
-            below = law.mass(low, within) / total
-            above = law.mass(within, high) / total
-            with np.errstate(invalid="ignore", divide="ignore"):
-                z = np.where(below < above, ndtri(below), -ndtri(above))
-            slack = 1e-9 * (np.abs(low) + np.abs(high))
-            outside = (value < low - slack) | (value > high + slack) | ~np.isfinite(value)
-            columns.append(np.where(outside, np.nan, np.clip(z, -Z_MAX, Z_MAX)))
-        return np.stack(columns, axis=-1)
+        return np.stack([self.score(name, theta) for name in self.laws], axis=-1)
 
-    def from_normal(self, z: np.ndarray, fixed: Mapping[str, float] | None = None) -> dict[str, np.ndarray]:
+    def score(self, name: str, theta: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Normal score of one parameter; ``theta`` holds it and those that its law or limits depend on."""
+        value = np.asarray(theta[name], float)
+        low, high = self._window(name, theta)
+        law = self.laws[name].at(theta)
+        total = law.mass(low, high)
+        within = np.clip(value, low, high)
+        below = law.mass(low, within) / total
+        above = law.mass(within, high) / total
+        with np.errstate(invalid="ignore", divide="ignore"):
+            z = np.where(below < above, ndtri(below), -ndtri(above))
+        slack = 1e-9 * (np.abs(low) + np.abs(high))
+        outside = (value < low - slack) | (value > high + slack) | ~np.isfinite(value)
+        return np.where(outside, np.nan, np.clip(z, -Z_MAX, Z_MAX))
+
+    def parents(self, name: str) -> tuple[str, ...]:
+        """Parameters that the law or the limits of ``name`` depend on."""
+        limits = self.limits[name].given if name in self.limits else ()
+        return tuple(dict.fromkeys([*self.laws[name].given, *limits]))
+
+    def with_ancestors(self, names: Iterable[str]) -> list[str]:
+        """These parameters and all that their laws and limits depend on, in the prior's order."""
+        wanted = set(names)
+        for name in reversed(self.names):
+            if name in wanted:
+                wanted |= set(self.parents(name))
+        return [name for name in self.names if name in wanted]
+
+    def from_normal(
+        self, z: np.ndarray, fixed: Mapping[str, Any] | None = None, only: Iterable[str] | None = None
+    ) -> dict[str, np.ndarray]:
         """Inverse of :meth:`to_normal`; whatever ``z`` holds, the result lies within the prior's support.
 
         Args:
             z: normal scores, shape ``(..., parameter)``.
-            fixed: parameters held at a value; their scores are not read.
+            fixed: parameters held at a value, or at values that broadcast with the others; their scores are not read.
+            only: parameters that are wanted, with all that they depend on; None: all.
         """
         theta: dict[str, np.ndarray] = {}
+        wanted = set(self.names if only is None else only)
         for i, (name, law) in enumerate(self.laws.items()):
             if fixed and name in fixed:
-                theta[name] = np.full(z.shape[:-1], float(fixed[name]))
+                theta[name] = np.broadcast_to(np.asarray(fixed[name], float), z.shape[:-1]).copy()
+                continue
+            if name not in wanted:
                 continue
             zi = np.clip(np.asarray(z[..., i], float), -Z_MAX, Z_MAX)
             low, high = self._window(name, theta)

@@ -15,7 +15,13 @@ import lightning as L
 import numpy as np
 import torch
 import yaml
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    EMAWeightAveraging,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    TQDMProgressBar,
+)
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from pydantic import ValidationError
 
@@ -38,7 +44,7 @@ from sbi_da.training import StreamModule, TrainingModule
 from sbi_da.transfer import transfer
 from sbi_da.vote_prior import VotePrior
 
-__all__ = ["build", "resolve", "sources", "train", "untrained"]
+__all__ = ["build", "learn", "resolve", "sources", "train", "untrained"]
 
 START = "start.json"
 """What a run took from an earlier artefact."""
@@ -226,22 +232,58 @@ def train(config: Config, out: str | Path, progress: bool = True, say: Callable[
     if settings.threads:
         torch.set_num_threads(settings.threads)
     source, validation = sources(config, estimator)
+
+    def begin() -> None:
+        if earlier is not None:
+            taken = transfer(estimator, earlier, settings.transfer, str(settings.start))
+            (run / START).write_text(json.dumps({"start": settings.start, "taken": list(taken.taken), "left": dict(taken.left)}, indent=1))
+            if say is not None:
+                say(f"start from {settings.start}: {taken}")
+
+    learn(estimator, source, validation, settings, run, config.seed, progress, resume, begin)
+    if (run / START).is_file():
+        estimator.metadata["training"]["start"] = json.loads((run / START).read_text())
+    estimator.eval().save(run / "estimator")
+    return estimator
+
+
+def learn(
+    estimator: Estimator, source: Source, validation: Source, settings: TrainingConfig, out: str | Path, seed: int = 0,
+    progress: bool = False, resume: str | None = None, begin: Callable[[], None] | None = None,
+) -> Estimator:
+    """Train an estimator on examples of any source, in place, to the state with the lowest held-out loss.
+
+    Args:
+        estimator: untrained.
+        source: training examples.
+        validation: held-out ones.
+        settings: schedule; where examples come from is not read.
+        out: folder of checkpoints and logs.
+        seed: of weights' noise and the transformations of images.
+        progress: show a progress bar.
+        resume: checkpoint to go on from.
+        begin: called before the first step, when normalisations are taken.
+
+    Returns:
+        The estimator, in evaluation mode.
+
+    Raises:
+        SbiDaError: training stopped without a usable state.
+    """
+    run = Path(out)
     sample = source.examples(min(20_000, settings.batch * settings.steps_per_epoch), 2**31 + 1)
     s = sample.observed
     estimator.fit(sample.observed)
-    if earlier is not None:
-        taken = transfer(estimator, earlier, settings.transfer, str(settings.start))
-        (run / START).write_text(json.dumps({"start": settings.start, "taken": list(taken.taken), "left": dict(taken.left)}, indent=1))
-        if say is not None:
-            say(f"start from {settings.start}: {taken}")
+    if begin is not None:
+        begin()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed + 1)
+        torch.manual_seed(seed + 1)
         module = TrainingModule(estimator, settings, weighted=source.weighted)
         checkpoints = ModelCheckpoint(
             run / "checkpoints", "best", monitor="val_nll", save_last=True, enable_version_counter=False
         )
         started = time.perf_counter()
-        trainer = _fit(module, StreamModule(source, validation, settings, config.seed), checkpoints, run, config, resume, progress)
+        trainer = _fit(module, StreamModule(source, validation, settings, seed), checkpoints, run, settings, resume, progress)
     if trainer.interrupted:
         raise KeyboardInterrupt
     best, score = run / "checkpoints" / "best.ckpt", checkpoints.best_model_score
@@ -257,10 +299,7 @@ def train(config: Config, out: str | Path, progress: bool = True, say: Callable[
         "epochs": trainer.current_epoch, "steps": trainer.global_step, "seconds": time.perf_counter() - started,
         "data_fingerprint": fingerprint,
     }
-    if (run / START).is_file():
-        estimator.metadata["training"]["start"] = json.loads((run / START).read_text())
-    estimator.eval().save(run / "estimator")
-    return estimator
+    return estimator.eval()
 
 
 class _Progress(TQDMProgressBar):
@@ -273,14 +312,15 @@ class _Progress(TQDMProgressBar):
 
 
 def _fit(
-    module: TrainingModule, data: StreamModule, checkpoints: ModelCheckpoint, run: Path, config: Config,
+    module: TrainingModule, data: StreamModule, checkpoints: ModelCheckpoint, run: Path, settings: TrainingConfig,
     resume: str | None, progress: bool,
 ) -> L.Trainer:
-    settings = config.training
     callbacks: list[Any] = [
         checkpoints, EarlyStopping("val_nll", patience=settings.patience, check_finite=True),
         LearningRateMonitor("step"),
     ]
+    if settings.averaging:
+        callbacks.append(EMAWeightAveraging(decay=settings.averaging, update_starting_at_step=settings.warmup))
     if progress:
         callbacks.append(_Progress(refresh_rate=20))
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

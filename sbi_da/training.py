@@ -137,7 +137,7 @@ class TrainingModule(L.LightningModule):
         self.level = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)) if weighted else None
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:  # noqa: D102
-        simulated = batch["simulated"]
+        simulated = self.loss.posed(batch["simulated"])
         return self.posterior_loss(simulated, self._context(simulated))
 
     def _context(self, batch: Batch) -> Tensor:
@@ -145,7 +145,7 @@ class TrainingModule(L.LightningModule):
 
     def posterior_loss(self, simulated: Batch, context: Tensor) -> Tensor:
         """Weighted negative log-likelihood of simulated objects, and the regression of their weights."""
-        nll = self.loss(simulated["z"], context)
+        nll = self.loss(simulated, context)
         if self.level is None:
             loss = nll.mean()
             self.log("train_nll", loss.detach(), prog_bar=True)
@@ -161,8 +161,8 @@ class TrainingModule(L.LightningModule):
         return loss + regression
 
     def validation_step(self, batch: dict[str, Batch], batch_idx: int) -> None:  # noqa: D102
-        simulated = batch["simulated"]
-        nll, weight = self.loss.judged(simulated["z"], self._context(simulated)), simulated["weight"]
+        simulated = self.loss.posed(batch["simulated"])
+        nll, weight = self.loss.judged(simulated, self._context(simulated)), simulated["weight"]
         self._sums += torch.stack([(weight * nll).sum(), weight.sum(), nll.sum(), nll.new_tensor(len(nll))])
 
     def on_validation_epoch_start(self) -> None:  # noqa: D102

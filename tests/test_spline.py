@@ -8,7 +8,7 @@ from sbi_da.posteriors import SplineHead
 def head() -> SplineHead:
     torch.manual_seed(0)
     head = SplineHead(3, 4, transforms=2, bins=6, hidden=(16,))
-    for p in head.affine[-1].parameters():
+    for p in head.gaussian.layers[-1].parameters():
         torch.nn.init.normal_(p, 0, 0.3)
     return head
 
@@ -25,9 +25,9 @@ def test_density_and_transform_belong_together(head):
 def test_the_affine_layer_starts_as_the_identity():
     torch.manual_seed(0)
     head = SplineHead(3, 4)
-    location, root, log_det = head._affine(torch.randn(5, 4))
-    assert torch.equal(location, torch.zeros(5, 3)) and torch.equal(root, torch.eye(3).expand(5, 3, 3))
-    assert torch.equal(log_det, torch.zeros(5))
+    law = head.gaussian(torch.randn(5, 4))
+    assert torch.equal(law.location, torch.zeros(5, 3)) and torch.equal(law.root, torch.eye(3).expand(5, 3, 3))
+    assert torch.equal(law.log_det, torch.zeros(5))
 
 
 def test_leading_dimensions_broadcast(head):

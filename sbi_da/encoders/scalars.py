@@ -19,7 +19,9 @@ from sbi_da.records.records import ABSENT, LIMIT, OBSERVED
 __all__ = ["ScalarEncoder"]
 
 OCTAVES = 7
-"""Periods from 32 down to 0.5 units of the scaled value."""
+"""Periods from 32 down to 0.5 units of the scaled value, unless fewer are asked for."""
+SOFTENING = 0.1
+"""Parallax [mas] below which its stretch is linear."""
 
 
 class ScalarEncoder(nn.Module):
@@ -31,35 +33,39 @@ class ScalarEncoder(nn.Module):
         width: token width.
         summary: width of the sum over channels.
         surveys: how many there are, with or without scalar channels; None: as many as the index names.
+        octaves: of the sines and cosines, from a period of 32 units downwards.
     """
 
     center: Tensor
     scale: Tensor
     is_magnitude: Tensor
     is_parallax: Tensor
+    is_scalar: Tensor
     membership: Tensor
     frequency: Tensor
 
     def __init__(
-        self, kinds: Sequence[str], survey_index: Sequence[int], width: int, summary: int, surveys: int | None = None
+        self, kinds: Sequence[str], survey_index: Sequence[int], width: int, summary: int, surveys: int | None = None,
+        octaves: int = OCTAVES,
     ) -> None:
         super().__init__()
         count, surveys = len(kinds), surveys or max(survey_index) + 1
         self.register_buffer("is_magnitude", torch.tensor([k == "magnitude" for k in kinds], dtype=torch.bool), persistent=False)
+        self.register_buffer("is_scalar", torch.tensor([k == "scalar" for k in kinds], dtype=torch.bool), persistent=False)
         self.register_buffer("is_parallax", torch.tensor([k == "parallax" for k in kinds], dtype=torch.bool), persistent=False)
         membership = nn.functional.one_hot(torch.tensor(list(survey_index), dtype=torch.long), surveys).float()
         self.register_buffer("membership", membership, persistent=False)
         self.register_buffer("center", torch.zeros(3, count))
         self.register_buffer("scale", torch.ones(3, count))
-        self.register_buffer("frequency", 2 * torch.pi / 2.0 ** torch.arange(5, 5 - OCTAVES, -1), persistent=False)
-        features = 2 + 2 * OCTAVES + 2 + 1
+        self.register_buffer("frequency", 2 * torch.pi / 2.0 ** torch.arange(5, 5 - octaves, -1), persistent=False)
+        features = 2 + 2 * octaves + 2 + 1
         self.embed = nn.Parameter(torch.randn(count, features, width) / features**0.5)
         self.wide = nn.Parameter(torch.randn(count, features + 1, summary) / max(1, count * features) ** 0.5)
         self.identity = nn.Parameter(torch.randn(count, width) * 0.5)
         self.mix = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
         self.survey_identity = nn.Parameter(torch.randn(surveys, width) * 0.5)
         self.pool = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-        self.common = nn.Sequential(nn.Linear(1 + 2 * OCTAVES, width), nn.SiLU(), nn.Linear(width, width))
+        self.common = nn.Sequential(nn.Linear(1 + 2 * octaves, width), nn.SiLU(), nn.Linear(width, width))
 
     def fit(self, value: Tensor, error: Tensor, state: Tensor) -> None:
         """Take centres and scales from observed entries of a sample, each of shape ``(object, channel)``."""
@@ -76,9 +82,8 @@ class ScalarEncoder(nn.Module):
         seen = state != ABSENT
         value = torch.where(seen, value, 0.0)
         error = torch.where(seen, error, 1.0)
-        softening = 0.1
-        stretched = torch.asinh(value / softening)
-        relative = error / torch.sqrt(value**2 + softening**2)
+        stretched = torch.asinh(value / SOFTENING)
+        relative = error / torch.sqrt(value**2 + SOFTENING**2)
         value = torch.where(self.is_parallax, stretched, value)
         log_error = torch.log(torch.where(self.is_parallax, relative, error))
         measured = self.is_magnitude & (state == OBSERVED)
@@ -97,6 +102,16 @@ class ScalarEncoder(nn.Module):
         colour = self._rows(value, error, state)[1]
         return torch.where(state != ABSENT, (colour - self.center[1]) / self.scale[1], 0.0)
 
+    def scaled(self, value: Tensor, error: Tensor, state: Tensor) -> Tensor:
+        """Values of unit spread, parallaxes stretched; zero where absent; ``(object, channel)``."""
+        raw = self._rows(value, error, state)[0]
+        return torch.where(state != ABSENT, (raw - self.center[0]) / self.scale[0], 0.0)
+
+    def unscaled(self, scaled: Tensor) -> Tensor:
+        """Inverse of :meth:`scaled`, of shape ``(..., channel)``."""
+        raw = scaled * self.scale[0] + self.center[0]
+        return torch.where(self.is_parallax, SOFTENING * torch.sinh(raw.clamp(-30, 30)), raw)
+
     def forward(self, value: Tensor, error: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Encode.
 
@@ -113,7 +128,7 @@ class ScalarEncoder(nn.Module):
         raw, colour, log_error, mean = self._rows(value, error, state)
         scaled = [(row - self.center[k]) / self.scale[k] for k, row in enumerate((raw, colour, log_error))]
         plain = torch.stack([*scaled, state == OBSERVED, state == LIMIT], dim=-1)
-        features = torch.cat([plain, self._waves(colour)], dim=-1)
+        features = torch.cat([plain, self._waves(torch.where(self.is_scalar, scaled[1], colour))], dim=-1)
         features = torch.where(seen[..., None], features, 0.0)
         tokens = torch.einsum("bcf,cfw->bcw", features, self.embed) + self.identity
         tokens = tokens + self.mix(tokens)

@@ -48,6 +48,7 @@ def sample_given(posterior: "Posterior", n: int, seed: int) -> tuple[dict[str, n
     names = prior.names
     held = [names.index(k) for k in fixed]
     free = [i for i in range(len(names)) if i not in held]
+    every = {k: np.broadcast_to(np.asarray(v, float), len(posterior)) for k, v in fixed.items()}
     pilot = posterior.normal_scores(PILOT, seed).astype(float)
     drawn = {k: np.empty((len(posterior), n)) for k in names}
     ess = np.empty(len(posterior))
@@ -55,12 +56,12 @@ def sample_given(posterior: "Posterior", n: int, seed: int) -> tuple[dict[str, n
         rng = object_generator(posterior.ids[i], seed + 7)
         pilot_theta = prior.from_normal(pilot[i])
         known = np.column_stack([pilot_theta[names[j]] for j in held])
-        mean, covariance = _fit(pilot[i][:, free], known, np.array([fixed[names[j]] for j in held]))
+        mean, covariance = _fit(pilot[i][:, free], known, np.array([every[names[j]][i] for j in held]))
         law = multivariate_t(mean, covariance, df=DEGREES, seed=rng)
         proposals = law.rvs(max(PILOT, OVERSAMPLING * n)).reshape(-1, len(free))
         z = np.zeros((len(proposals), len(names)))
         z[:, free] = proposals
-        theta = prior.from_normal(z, fixed)
+        theta = prior.from_normal(z, {k: v[i] for k, v in every.items()})
         z = prior.to_normal(theta)
         inside = np.asarray(np.isfinite(z).all(1))
         z = np.where(inside[:, None], z, 0.0)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sbi_da.distributions import Law, distribution_from_dict
 from sbi_da.errors import SbiDaError, UnknownNameError
+from sbi_da.posteriors.asking import Predicted, answers, asked_log_prob, sample_asked
 from sbi_da.posteriors.conditioning import sample_given
 from sbi_da.posteriors.noise import object_noise, resample
 from sbi_da.prior import Prior
@@ -26,7 +27,7 @@ ROWS = 4096
 
 
 class Head(Protocol):
-    """A conditional law over normal scores."""
+    """A conditional law over normal scores; leading dimensions of scores or noise broadcast with those of contexts."""
 
     def log_prob(self, z: Tensor, context: Tensor) -> Tensor:
         """Log-density."""
@@ -50,8 +51,9 @@ class Posterior:
         derive: computes derived quantities from draws.
         derived: names of those to report.
         names: parameters reported (all unless :meth:`marginal` was called).
-        fixed: parameters held at a value by :meth:`given`.
+        fixed: parameters held by :meth:`given` at a value, or at one for each object, shape ``(object,)``.
         target: prior that replaces the training prior, see :meth:`under`.
+        predicted: channels that the head can predict; None: none.
     """
 
     head: Head
@@ -62,30 +64,30 @@ class Posterior:
     derive: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] | None = None
     derived: tuple[str, ...] = ()
     names: tuple[str, ...] | None = None
-    fixed: Mapping[str, float] = field(default_factory=dict)
+    fixed: Mapping[str, float | np.ndarray] = field(default_factory=dict)
     target: Prior | None = None
+    predicted: Predicted | None = None
 
     def __len__(self) -> int:
         return len(self.context)
 
     @property
     def reported(self) -> list[str]:
-        """Parameters and derived quantities that samples hold."""
+        """Parameters, derived quantities and channels that samples hold."""
         return list(self.names) if self.names is not None else [*self.prior.names, *self.derived]
 
     def normal_scores(self, n: int, seed: int = 0) -> np.ndarray:
         """Draws in the prior's normal scores, shape ``(object, draw, parameter)``, float32."""
         size = len(self.prior.names)
+        noise_size = getattr(self.head, "noise_size", size)
         out = np.empty((len(self), n, size), np.float32)
         step = max(1, ROWS // n)
         with torch.inference_mode():
             for start in range(0, len(self), step):
                 rows = slice(start, start + step)
-                noise = object_noise(self.ids[rows], n, size, seed)
+                noise = object_noise(self.ids[rows], n, noise_size, seed)
                 context = self.context[rows]
-                flat = context[:, None].expand(-1, n, -1).reshape(-1, context.shape[-1])
-                drawn = self.head.transform(torch.from_numpy(noise.reshape(-1, size)).to(flat.device), flat)
-                out[rows] = drawn.reshape(len(context), n, size).cpu().numpy()
+                out[rows] = self.head.transform(torch.from_numpy(noise).to(context.device), context[:, None]).cpu().numpy()
         return out
 
     def sample(self, n: int = 1000, seed: int = 0) -> xr.Dataset:
@@ -101,7 +103,8 @@ class Posterior:
         values: dict[str, np.ndarray] = dict(theta)
         if set(self.reported) - set(values):
             values |= self._derived(theta, np.ones(len(self), bool) if ess is None else ess > 0)
-        data = {k: (("object", "draw"), values[k], {"units": self.units.get(k, "")}) for k in self.reported}
+        units = {**self.units, **(dict(zip(self.predicted.names, self.predicted.units, strict=True)) if self.predicted else {})}
+        data = {k: (("object", "draw"), values[k], {"units": units.get(k, "")}) for k in self.reported}
         out = xr.Dataset(data, coords={"object": self.ids, "draw": np.arange(n)}, attrs={"seed": seed})
         if ess is not None:
             out["effective_sample_size"] = ("object", ess)
@@ -115,12 +118,20 @@ class Posterior:
         return out
 
     def _theta(self, n: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-        """Draws of the parameters and, where they were weighted, effective sample sizes."""
+        """Draws of parameters, of channels if any are reported, and, where they were weighted, effective sample sizes."""
         if self.target is None:
+            channels = self._channels()
+            whole = set(self.prior.names) <= set(self.reported) or bool(set(self.derived) & set(self.reported))
+            wanted = self.prior.names if whole else self.prior.with_ancestors(k for k in self.reported if k in self.prior.names)
+            if (self.fixed or channels or not whole) and answers(self):
+                return sample_asked(self, n, seed, wanted, channels)
+            if channels:
+                held = ", ".join(self.fixed)
+                raise SbiDaError(f"{channels[0]} cannot be predicted given {held}: give the parameters that these depend on too")
             if self.fixed:
                 return sample_given(self, n, seed)
             return self.prior.from_normal(self.normal_scores(n, seed)), None
-        theta, inner = replace(self, target=None)._theta(OVERSAMPLING * n, seed)
+        theta, inner = replace(self, target=None, names=(*self.prior.names, *self._channels()))._theta(OVERSAMPLING * n, seed)
         log_weight = self.target.log_prob(theta) - self.prior.log_prob(theta)
         chosen, ess = resample(np.where(np.isnan(log_weight), -np.inf, log_weight), n, self.ids, seed)
         kept = {k: np.take_along_axis(v, chosen, axis=1) for k, v in theta.items()}
@@ -141,22 +152,35 @@ class Posterior:
         """Log-density in the parameters' own units, ``-inf`` outside the prior.
 
         Args:
-            theta: every parameter, each of shape ``(object,)`` or ``(object, draw)``.
+            theta: every reported parameter that is not known, each of shape ``(object,)`` or ``(object, draw)``.
 
         Returns:
             Same shape.
+
+        Raises:
+            SbiDaError: a density that the head does not have, or a parameter that is missing.
         """
-        if self.fixed or self.names is not None or self.target is not None:
+        names = [k for k in self.reported if k not in self.fixed and (self.names is not None or k in self.prior.names)]
+        others = [k for k in names if k not in self.prior.names]
+        if others or self.target is not None:
+            what = f"of {others[0]}" if others else "under another prior"
+            raise SbiDaError(f"there is no density {what}: sample it instead")
+        whole = not self.fixed and set(names) == set(self.prior.names)
+        if not whole and not answers(self):
             raise SbiDaError(
-                "a spline posterior has no density of marginals, conditionals or under another prior: sample them instead"
+                "this head has no density of marginals or conditionals: sample them, or train with network.head=flow_matching "
+                "(network.matching.questions=parameters) or network.head=mixture"
             )
-        for name in self.prior.names:
+        for name in names:
             if name not in theta:
-                raise SbiDaError(f"log_prob needs all of {', '.join(self.prior.names)}: {name!r} is missing")
-        values = {k: np.asarray(theta[k], float) for k in self.prior.names}
-        shape = values[self.prior.names[0]].shape
+                raise SbiDaError(f"log_prob needs all of {', '.join(names)}: {name!r} is missing")
+        values = {k: np.asarray(theta[k], float) for k in names}
+        shape = values[names[0]].shape
         if len(shape) not in (1, 2) or shape[0] != len(self):
             raise SbiDaError(f"theta must have shape (object,) or (object, draw) with {len(self)} objects, not {shape}")
+        if not whole:
+            found = asked_log_prob(self, {k: v.reshape(len(self), -1) for k, v in values.items()}, names).reshape(shape)
+            return self._labelled(found)
         z = self.prior.to_normal(values)
         inside = np.isfinite(z).all(-1)
         context = self.context if len(shape) == 1 else self.context[:, None].expand(-1, shape[1], -1)
@@ -169,31 +193,57 @@ class Posterior:
                 out[rows] = self.head.log_prob(torch.from_numpy(flat_z[rows]).float(), flat_context[rows]).numpy()
         with np.errstate(invalid="ignore"):
             density = out.reshape(shape) + self.prior.log_jacobian(values, np.where(inside[..., None], z, 0.0))
-        dims = ("object", "draw")[: len(shape)]
-        return xr.DataArray(np.where(inside, density, -np.inf), dims=dims, coords={"object": self.ids}, name="log_prob")
+        return self._labelled(np.where(inside, density, -np.inf))
+
+    def _labelled(self, density: np.ndarray) -> xr.DataArray:
+        dims = ("object", "draw")[: density.ndim]
+        return xr.DataArray(density, dims=dims, coords={"object": self.ids}, name="log_prob")
+
+    def _channels(self) -> list[str]:
+        """Channels that are reported."""
+        return [k for k in self.reported if self.predicted and k in self.predicted.names]
 
     def marginal(self, names: Sequence[str]) -> "Posterior":
-        """The posterior of some of the parameters or derived quantities."""
-        known = [*self.prior.names, *self.derived]
+        """The posterior of some of the parameters, derived quantities, or channels that were not measured, as ``survey.channel``.
+
+        Of a channel it is the law of what the survey would measure, noise included, if it detected the object.
+
+        Raises:
+            UnknownNameError: none of these.
+            SbiDaError: a channel that the head has not learned to predict.
+        """
+        known = [*self.prior.names, *self.derived, *(self.predicted.names if self.predicted else ())]
         for name in names:
             if name not in known:
+                if "." in name and self.predicted is None:
+                    raise SbiDaError(
+                        f"{name}: this head predicts no channels: train with network.head=flow_matching network.matching.questions=channels"
+                    )
                 raise UnknownNameError("parameter", name, known)
+        if not names:
+            raise SbiDaError("marginal: name at least one parameter")
         return replace(self, names=tuple(names))
 
-    def given(self, **values: float) -> "Posterior":
-        """The posterior conditional on some parameters being known, by importance resampling of the joint one.
+    def given(self, **values: float | np.ndarray) -> "Posterior":
+        """The posterior conditional on some parameters being known: by the head if it has learned to answer that, else by resampling.
+
+        Args:
+            values: of parameters, one for all objects or one for each, shape ``(object,)``.
 
         Raises:
             SbiDaError: an unknown or derived parameter, or a value outside the prior.
         """
         for name, value in values.items():
             if name in self.derived:
-                raise SbiDaError(f"given {name}: a derived quantity cannot be held by a spline posterior; infer it as a parameter")
+                raise SbiDaError(f"given {name}: a derived quantity cannot be held; infer it as a parameter")
             low, high = self.prior.bounds(name)
-            if not low <= value <= high:
-                raise SbiDaError(f"given {name}={value}: the prior allows {low:g} to {high:g}")
+            if np.shape(value) not in ((), (len(self),)):
+                raise SbiDaError(f"given {name}: one value, or one for each of {len(self)} objects, not shape {np.shape(value)}")
+            wrong = np.ravel(~((np.asarray(value) >= low) & (np.asarray(value) <= high)))
+            if wrong.any():
+                raise SbiDaError(f"given {name}={np.ravel(value)[wrong][0]}: the prior allows {low:g} to {high:g}")
         fixed = {**self.fixed, **values}
-        if len(fixed) == len(self.prior.names):
+        if len(fixed) == len(self.prior.names) and self.predicted is None:
             raise SbiDaError("given: at least one parameter must stay free")
         return replace(self, fixed=fixed)
 

@@ -14,7 +14,7 @@ posteriors too: this must not be fitted to them.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ STRENGTH = 10.0
 """Number of exact objects the moments are shrunk by."""
 
 
+@runtime_checkable
 class Invertible(Protocol):
     """A conditional law over normal scores that is a map of standard normal noise."""
 

@@ -1,0 +1,71 @@
+"""What a flow-matching head is trained with: velocities, under questions drawn anew for every object.
+
+Where channels are variables too, some of those that were measured are kept from the encoder and asked of the head; how many is uniform over
+objects, from none to all. Held-out objects are judged by the same questions, times and noises every time.
+"""
+
+import torch
+from torch import Tensor
+
+from sbi_da.encoders import ScalarEncoder
+from sbi_da.measured import Batch
+from sbi_da.object_loss import PosteriorLoss
+from sbi_da.posteriors.matching import FlowMatchingHead
+from sbi_da.posteriors.questions import PLAIN, draw_questions
+from sbi_da.records import ABSENT, OBSERVED
+
+__all__ = ["MatchingLoss"]
+
+HIDDEN, CHANNELS = "hidden", "channels"
+SEED = 20_231
+"""Of what held-out objects are asked."""
+
+
+class MatchingLoss(PosteriorLoss):
+    """Velocity error of each object.
+
+    Args:
+        head: what is trained.
+        encoder: in whose units channels are predicted.
+        questions: whether any conditional is asked, or only the posterior of all parameters.
+    """
+
+    def __init__(self, head: FlowMatchingHead, encoder: ScalarEncoder, questions: bool) -> None:
+        super().__init__()
+        self.parts, self.questions = [(head, encoder)], questions  # a list, so that weights are not registered twice
+
+    def _generator(self, batch: Batch, salt: int) -> torch.Generator | None:
+        """None while training; else one that depends on nothing but the size of the batch."""
+        if self.training:
+            return None
+        return torch.Generator(batch["z"].device).manual_seed(SEED + 2 * len(batch["z"]) + salt)
+
+    def posed(self, batch: Batch) -> Batch:
+        """Some measured channels are hidden from the encoder, and kept to be asked."""
+        head, encoder = self.parts[0]
+        if head.variables == head.parameters_count:
+            return batch
+        state, generator = batch["state"], self._generator(batch, 0)
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=generator, device=state.device)
+
+        hidden = uniform(*state.shape) < 1.2 * uniform(len(state), 1)
+        hidden = hidden & (state == OBSERVED) & (uniform(len(state), 1) > PLAIN)
+        scaled = torch.where(hidden, encoder.scaled(batch["value"], batch["error"], batch["state"]), 0.0)
+        return {**batch, "state": torch.where(hidden, ABSENT, state.long()).to(state.dtype), HIDDEN: hidden, CHANNELS: scaled}
+
+    def forward(self, batch: Batch, context: Tensor) -> Tensor:
+        """The loss."""
+        head, generator = self.parts[0][0], self._generator(batch, 1)
+        z, more = batch["z"], head.variables - head.parameters_count
+        if not self.questions:
+            return head.losses(z, context, generator=generator)
+        hidden = batch.get(HIDDEN)
+        if more and hidden is None:
+            hidden = torch.zeros(len(z), more, dtype=torch.bool, device=z.device)
+        known, asked = draw_questions(len(z), z.shape[1], hidden, generator)
+        told = torch.where(known[:, : z.shape[1]], head.told(z), z)
+        if more:
+            told = torch.cat([told, batch.get(CHANNELS, z.new_zeros(len(z), more))], dim=1)
+        return head.losses(told, context, known, asked, generator)
