@@ -1,4 +1,4 @@
-r"""Measurements as vectors, which is how `sbi` holds data: the values of a layout's channels in order, optionally as many errors after them.
+r"""Measurements as vectors, as `sbi` holds data: the values of a layout's channels in order, optionally as many errors after them.
 
 - NaN in the place of a value is not observed. As sbi's diagnostics drop rows with NaN, a number may stand for it, :data:`MISSING`
   by default.
