@@ -363,7 +363,7 @@ class TestDiagnostics:
         assert 0 <= judge.p_value(drawn, x[:1]) <= 1  # of so few trials; that it takes them is what is tested
 
     @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
-    @pytest.mark.filterwarnings("ignore:_get_default_opts will be deprecated:PendingDeprecationWarning")
+    @pytest.mark.filterwarnings("ignore:_(get_default_opts|arrange_plots) will be deprecated:PendingDeprecationWarning")
     def test_pictures(self, exact, tests_set):
         theta, x = tests_set
         figure, _ = pairplot(exact.sample((200,), x[0]), points=theta[:1], labels=exact.parameters)
