@@ -259,6 +259,8 @@ class TestPosterior:
             assert torch.allclose(exact.log_prob(theta, some).double(), law.log_prob(theta.double()), atol=1e-3)
         together = exact.log_prob_batched(theta[:20], x[:20])
         assert torch.allclose(together, torch.cat([exact.log_prob(t, v) for t, v in zip(theta[:20], x[:20], strict=True)]), atol=1e-4)
+        stacked = exact.log_prob_batched(torch.stack([theta[:20], theta[20:40], theta[40:60]]), x[:20])
+        assert torch.allclose(stacked[2], exact.log_prob_batched(theta[40:60], x[:20]), atol=1e-4)
 
     def test_draws_follow_the_seed_of_torch(self, exact, tests_set):
         x = tests_set[1][0]
@@ -363,6 +365,7 @@ class TestDiagnostics:
         assert 0 <= judge.p_value(drawn, x[:1]) <= 1  # of so few trials; that it takes them is what is tested
 
     @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+    @pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context:DeprecationWarning")
     @pytest.mark.filterwarnings("ignore:_(get_default_opts|arrange_plots) will be deprecated:PendingDeprecationWarning")
     def test_pictures(self, exact, tests_set):
         theta, x = tests_set
