@@ -74,7 +74,8 @@ class SbiPosterior:
             show_progress_bars: as sbi passes it; there is none to show.
         """
         shape = torch.Size(sample_shape)
-        drawn = draws_of(self.estimator(self.records(x)), shape.numel(), int(torch.randint(2**31, ())))
+        posterior = self.estimator(self.records(x)).marginal(self.parameters)  # without derived quantities
+        drawn = draws_of(posterior, shape.numel(), int(torch.randint(2**31, ())))
         return drawn.reshape(*shape, *drawn.shape[1:])
 
     def log_prob(self, theta: Any, x: Any = None, norm_posterior: bool = True, track_gradients: bool = False) -> Tensor:

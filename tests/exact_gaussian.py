@@ -64,7 +64,10 @@ class ExactEstimator(Estimator):
             mean, covariance = exact_posterior(value, state != ABSENT)
             of_scores = np.linalg.solve(root, np.linalg.cholesky(covariance))
             rows.append(np.concatenate([np.linalg.solve(root, mean - MEAN.numpy()), of_scores.ravel()]))
-        return Posterior(_Head(self.narrower), torch.tensor(np.array(rows)), self.prior, records.ids)
+        contexts = torch.tensor(np.array(rows))
+        return Posterior(
+            _Head(self.narrower), contexts, self.prior, records.ids, derived=("sum",), derive=lambda theta: {"sum": theta["u"] + theta["v"]}
+        )
 
 
 def exact_estimator(narrower: float = 1.0) -> ExactEstimator:

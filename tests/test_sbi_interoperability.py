@@ -418,7 +418,8 @@ class TestErrors:
 def test_draws_of_a_posterior_at_hand(exact):
     posterior = exact.estimator(exact.records(torch.zeros(3, 3)))
     drawn = draws_of(posterior, 20, seed=1)
-    assert drawn.shape == (20, 3, 2) and torch.allclose(drawn[:, 1, 0], torch.from_numpy(posterior.sample(20, 1)["u"].values[1]).float())
+    assert drawn.shape == (20, 3, 3) and posterior.reported == ["u", "v", "sum"]
+    assert torch.allclose(drawn[:, 1, 0], torch.from_numpy(posterior.sample(20, 1)["u"].values[1]).float())
     assert draws_of(posterior.marginal(["v"]), 5).shape == (5, 3, 1)
 
 
