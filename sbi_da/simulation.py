@@ -44,7 +44,8 @@ def observe(survey: Survey, sky: Sky, rng: np.random.Generator, extra_error: boo
         formal = law.sigma(reference) * 10 ** (law.scatter * rng.standard_normal(n))
         systematic = extra if channel.kind == "magnitude" else np.zeros(n)
         quoted = np.hypot(formal, systematic)
-        measured = signal + np.hypot(formal, np.maximum(systematic, law.floor)) * rng.standard_normal(n)
+        deviation = np.hypot(formal, np.maximum(systematic, law.floor)) * rng.standard_normal(n)
+        measured = signal + deviation if law.added else signal
         seen = np.full(n, OBSERVED)
         if channel.depth is not None:
             limit = channel.depth + channel.depth_scatter * rng.standard_normal(n)

@@ -3,11 +3,14 @@ import json
 import numpy as np
 import pytest
 from scipy.stats import kstest
+from scipy.stats import multivariate_normal as multivariate
 
 from sbi_da.distributions import (
     BrokenPowerLaw,
     DustLayer,
     Exponential,
+    Family,
+    LinearNormal,
     LogOfUniform,
     LogUniform,
     Mixture,
@@ -17,6 +20,7 @@ from sbi_da.distributions import (
     VolumeDensity,
     distribution_from_dict,
 )
+from sbi_da.distributions.linear_normal import multivariate_normal
 from sbi_da.errors import ConfigError, SbiDaError
 from sbi_da.prior import Limits, Prior
 
@@ -26,6 +30,11 @@ LAWS = {
     "log_of_uniform": LogOfUniform(low=6, high=10.1),
     "normal": Normal(mean=0.2, sd=0.5, low=-2, high=0.5),
     "exponential": Exponential(scale=1.5, high=10),
+    "beta": Family.whole("beta", (2.0, 0.7), location=-1, scale=3),
+    "gamma": Family.whole("gamma", (2.5,), scale=1.5),
+    "half_normal": Family.whole("half_normal", scale=2),
+    "laplace": Family(family="laplace", location=1, scale=0.5, low=-3, high=2),
+    "log_normal": Family.whole("log_normal", (0.4,), scale=3),
     "volume": VolumeDensity(scale=1350, low=10, high=30_000),
     "power_law": BrokenPowerLaw(low=0.02, high=50),
     "mixture": Mixture(laws=(Uniform(low=6, high=10.1), LogOfUniform(low=6, high=10.1)), weights=(0.3, 0.7)),
@@ -161,6 +170,31 @@ def test_a_law_that_depends_on_an_earlier_parameter(dusty, rng):
     assert np.abs(plain.log_density_ratio("av", theta, plain.to_normal(theta)[:, 1])).max() < 50
 
 
+def test_laws_in_a_row_give_every_multivariate_normal(rng):
+    root = np.array([[1.5, 0.0, 0.0, 0.0], [1.0, 0.2, 0.0, 0.0], [0.0, 0.0, 3.0, 0.0], [-0.7, 2.0, 0.5, 0.4]])
+    mean, covariance = np.array([100.0, -3.0, 0.0, 2.0]), root @ root.T
+    names = list("abcd")
+    laws = multivariate_normal(names, mean, covariance)
+    assert isinstance(laws["a"], Normal) and isinstance(laws["c"], Normal)  # they depend on nothing before them
+    prior = Prior(laws)
+    z = np.clip(rng.standard_normal((4000, 4)) * 2, -6, 6)  # laws are cut at 8
+    theta = mean + z @ root.T
+    columns = dict(zip(names, theta.T, strict=True))
+    assert np.abs(prior.to_normal(columns) - z).max() < 1e-5
+    assert np.allclose(np.stack(list(prior.from_normal(z).values()), -1), theta, atol=1e-5)
+    assert np.allclose(prior.log_prob(columns), multivariate(mean, covariance).logpdf(theta), atol=1e-8)
+    again = Prior.from_dict(json.loads(json.dumps(prior.to_dict())))
+    assert np.array_equal(again.log_prob(columns), prior.log_prob(columns))
+
+
+def test_a_mean_that_follows_earlier_parameters_needs_them_first():
+    law = LinearNormal(coefficients={"a": 2.0}, intercept=1.0, sd=0.1, low=-50, high=50)
+    with pytest.raises(SbiDaError, match="must come before"):
+        Prior({"b": law, "a": LAWS["uniform"]})
+    drawn = Prior({"a": LAWS["uniform"], "b": law}).sample(1000, np.random.default_rng(0))
+    assert np.std(drawn["b"] - 2 * drawn["a"] - 1) == pytest.approx(0.1, rel=0.1)
+
+
 def test_a_mixture_holds_its_components_in_the_given_shares(rng):
     field, cluster = LogOfUniform(low=6, high=10.1), Normal(mean=7, sd=0.01, low=6, high=10.1)
     prior = Prior({"log_age": Mixture(laws=(field, cluster), weights=(0.75, 0.25))})
@@ -188,6 +222,9 @@ def test_what_a_law_depends_on_must_come_before_it():
     ("content", "message"),
     [({"kind": "norml", "low": 0, "high": 1}, "norml"), ({"kind": "uniform", "low": 1, "high": 0}, "larger"),
      ({"kind": "normal", "mean": 0, "sd": -1, "low": 0, "high": 1}, "sd"), ({"kind": "uniform", "lo": 0}, "low|lo"),
+     ({"kind": "linear_normal", "coefficients": {}, "sd": 1, "low": 0, "high": 1}, "coefficients"),
+     ({"kind": "family", "family": "gamma", "low": 0, "high": 1}, "shape of gamma must be 1 positive"),
+     ({"kind": "family", "family": "beta", "shape": [1, 1], "low": 0, "high": 2}, "between 0 and 1"),
      ({"kind": "mixture", "laws": [{"kind": "uniform", "low": 0, "high": 1}], "weights": [0.5]}, "sum to 1"),
      ({"kind": "mixture", "laws": [{"kind": "uniform", "low": 0, "high": h} for h in (1, 2)], "weights": [0.5, 0.5]}, "same low"),
      ({"kind": "mixture", "laws": [{"kind": "dust_layer", "high": 9}], "weights": [1.0]}, "dust_layer")],

@@ -8,20 +8,23 @@ from pydantic import Field, TypeAdapter, ValidationError
 from sbi_da.distributions.by_class import ByClass
 from sbi_da.distributions.categorical import Categorical
 from sbi_da.distributions.elementary import Exponential, LogOfUniform, LogUniform, Normal, Uniform
+from sbi_da.distributions.family import Family
 from sbi_da.distributions.galaxy import DustLayer, VolumeDensity
 from sbi_da.distributions.isotropic import Isotropic
 from sbi_da.distributions.law import Distribution, Law
+from sbi_da.distributions.linear_normal import LinearNormal
 from sbi_da.distributions.mixture import Component, Mixture
 from sbi_da.distributions.power_law import BrokenPowerLaw
 from sbi_da.distributions.tabulated import Tabulated
 from sbi_da.errors import ConfigError
 
 __all__ = [
-    "AnyDistribution", "BrokenPowerLaw", "ByClass", "Categorical", "Distribution", "DustLayer", "Exponential", "Isotropic", "Law",
-    "LogOfUniform", "LogUniform", "Mixture", "Normal", "Tabulated", "Uniform", "VolumeDensity", "distribution_from_dict",
+    "AnyDistribution", "BrokenPowerLaw", "ByClass", "Categorical", "Distribution", "DustLayer", "Exponential", "Family", "Isotropic",
+    "Law", "LinearNormal", "LogOfUniform", "LogUniform", "Mixture", "Normal", "Tabulated", "Uniform", "VolumeDensity",
+    "distribution_from_dict",
 ]
 
-AnyDistribution = Annotated[Component | ByClass | Categorical | DustLayer | Mixture, Field(discriminator="kind")]
+AnyDistribution = Annotated[Component | ByClass | Categorical | DustLayer | LinearNormal | Mixture, Field(discriminator="kind")]
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyDistribution)
 
 

@@ -8,6 +8,7 @@ from scipy.optimize.elementwise import find_root
 from scipy.special import logsumexp
 
 from sbi_da.distributions.elementary import Exponential, LogOfUniform, LogUniform, Normal, Uniform
+from sbi_da.distributions.family import Family
 from sbi_da.distributions.galaxy import VolumeDensity
 from sbi_da.distributions.isotropic import Isotropic
 from sbi_da.distributions.law import Array, Distribution
@@ -16,7 +17,9 @@ from sbi_da.distributions.tabulated import Tabulated
 
 __all__ = ["Component", "Mixture"]
 
-Component = Uniform | LogUniform | LogOfUniform | Normal | Exponential | VolumeDensity | Isotropic | BrokenPowerLaw | Tabulated
+Component = (
+    Uniform | LogUniform | LogOfUniform | Normal | Exponential | Family | VolumeDensity | Isotropic | BrokenPowerLaw | Tabulated
+)
 """Laws that depend on no other parameter."""
 
 

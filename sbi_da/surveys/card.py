@@ -35,12 +35,15 @@ class Noise(_Card):
         reference: name of the channel of the same survey whose magnitude sets the error; the channel itself if None.
         scatter: standard deviation, in dex, of quoted errors at one magnitude.
         floor: systematic error the quoted one lacks, in the channel's unit.
+        added: whether a simulation adds noise of this law. Not where what the simulator sends is noisy already; the error is then quoted
+            only.
     """
 
     points: tuple[tuple[float, float], ...] | float
     reference: str | None = None
     scatter: float = Field(0.1, ge=0)
     floor: float = Field(0.0, ge=0)
+    added: bool = True
 
     @model_validator(mode="after")
     def _check(self) -> "Noise":

@@ -1,0 +1,447 @@
+import importlib.util
+import json
+import random
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from exact_gaussian import COVARIANCE, GROUPS, MEAN, SMALL, exact_estimator, exact_posterior, problem, simulate
+from scipy.stats import kstest, norm
+from torch import distributions as td
+
+from sbi_da.config import TrainingConfig
+from sbi_da.distributions import Uniform
+from sbi_da.errors import SbiDaError
+from sbi_da.estimator import Estimator
+from sbi_da.from_sbi import SbiSimulator
+from sbi_da.learning import estimator_of, learn
+from sbi_da.prior import Prior
+from sbi_da.records import ABSENT, LIMIT, Measurements, Records, UniformMissing
+from sbi_da.simulation import simulate as record
+from sbi_da.sources import RecordsSource, SimulatorSource
+from sbi_da.surveys import Channel, Noise, Survey
+from sbi_da.to_sbi import SbiPosterior, draws_of
+from sbi_da.torch_prior import TorchPrior, prior_from_torch
+from sbi_da.vectors import MISSING
+
+sbi = pytest.importorskip("sbi")
+from sbi.analysis import conditional_pairplot, pairplot, sbc_rank_plot  # noqa: E402
+from sbi.diagnostics import LC2ST, check_sbc, check_tarp, run_sbc, run_tarp  # noqa: E402
+from sbi.diagnostics.sbc import check_uniformity_frequentist, get_nltp  # noqa: E402
+from sbi.utils import BoxUniform, MultipleIndependent, RestrictedPrior  # noqa: E402
+from sbi.utils.user_input_checks import process_prior, process_simulator  # noqa: E402
+
+one = torch.ones(1)
+PRIORS = {
+    "box": BoxUniform(torch.tensor([-1.0, 0.1]), torch.tensor([2.0, 0.7])),
+    "independent normals": td.Independent(td.Normal(torch.tensor([0.0, 5.0]), torch.tensor([1.0, 0.2])), 1),
+    "multivariate normal": td.MultivariateNormal(
+        torch.tensor([1.0, -2.0, 9.0]), torch.tensor([[1.0, 0.9, 0.0], [0.9, 1.0, -0.2], [0.0, -0.2, 4.0]])
+    ),
+    "low rank": td.LowRankMultivariateNormal(torch.zeros(2), torch.tensor([[1.0], [2.0]]), torch.ones(2)),
+    "several": MultipleIndependent([
+        td.Gamma(2 * one, 3 * one), td.Beta(2 * one, 0.5 * one), td.MultivariateNormal(torch.ones(2), COVARIANCE), td.Chi2(3 * one),
+    ]),
+    "positive": MultipleIndependent([td.Exponential(2 * one), td.LogNormal(one, 0.3 * one), td.HalfNormal(one), td.Laplace(-one, 2 * one)]),
+}
+
+
+class TestPriors:
+    @pytest.mark.parametrize("name", PRIORS)
+    def test_scores_of_its_draws_are_standard_normal_and_densities_agree(self, name):
+        torch.manual_seed(0)
+        theta = PRIORS[name].sample((20_000,))
+        prior = prior_from_torch(PRIORS[name])
+        columns = dict(zip(prior.names, theta.double().numpy().T, strict=True))
+        z = prior.to_normal(columns)
+        keep = np.isfinite(z).all(1)  # single precision puts a few draws of a beta law on its ends
+        assert keep.mean() > 0.999
+        assert min(kstest(z[keep, i], "norm").pvalue for i in range(z.shape[1])) > 1e-3
+        assert np.abs(np.corrcoef(z[keep].T) - np.eye(z.shape[1])).max() < 0.03
+        expected = PRIORS[name].log_prob(theta).double().numpy()
+        assert np.allclose(prior.log_prob(columns)[keep], expected[keep], atol=2e-3)
+        back = np.stack(list(prior.from_normal(z[keep]).values()), -1)
+        assert np.allclose(back, theta.numpy()[keep], atol=1e-5, rtol=1e-5)
+        again = Prior.from_dict(json.loads(json.dumps(prior.to_dict())))
+        assert np.array_equal(again.log_prob(columns), prior.log_prob(columns))
+
+    def test_scores_of_a_multivariate_normal_are_those_of_its_root(self):
+        prior = prior_from_torch(td.MultivariateNormal(MEAN, COVARIANCE), ["u", "v"])
+        theta = np.array([[1.0, -2.0], [3.0, 0.0], [-1.0, -4.5]])
+        z = np.linalg.solve(np.linalg.cholesky(COVARIANCE.double().numpy()), (theta - MEAN.numpy()).T).T
+        assert np.allclose(prior.to_normal({"u": theta[:, 0], "v": theta[:, 1]}), z, atol=1e-5)
+
+    @pytest.mark.filterwarnings("ignore:Prior was provided as a sequence:UserWarning", "ignore:Casting 1D Uniform:UserWarning")
+    def test_what_process_prior_returns_is_the_same_prior(self):
+        doubled = td.MultivariateNormal(MEAN.double(), COVARIANCE.double())
+        assert prior_from_torch(process_prior(doubled)[0]).to_dict() == prior_from_torch(doubled).to_dict()
+        listed = [td.Uniform(0 * one, one), td.Exponential(one)]
+        assert prior_from_torch(process_prior(listed)[0]).to_dict() == prior_from_torch(listed).to_dict()
+        assert prior_from_torch(process_prior(td.Normal(one, one))[0]).names == ["theta_0"]
+
+    @pytest.mark.parametrize(
+        ("prior", "message"),
+        [(td.Independent(td.StudentT(3 * torch.ones(2)), 1), "StudentT is not supported; supported are uniform"),
+         (RestrictedPrior(PRIORS["box"], lambda theta: theta[:, 0] > 0), "RestrictedPrior is not supported"),
+         (norm(0, 1), "is not supported")],
+    )
+    def test_others_are_refused_in_one_line(self, prior, message):
+        with pytest.raises(SbiDaError, match=message) as error:
+            prior_from_torch(prior)
+        assert "\n" not in str(error.value)
+
+    @pytest.mark.parametrize("names", [["a"], ["a", "a"], []])
+    def test_names_must_fit(self, names):
+        with pytest.raises(SbiDaError, match="the prior has 2 parameters"):
+            prior_from_torch(PRIORS["box"], names)
+
+    def test_ours_is_a_prior_for_sbi(self):
+        ours = TorchPrior(prior_from_torch(PRIORS["box"]))
+        taken, size, _ = process_prior(ours)
+        torch.manual_seed(1)
+        theta = taken.sample((500,))
+        assert size == 2 and theta.shape == (500, 2) and taken.support.check(theta).all()
+        assert torch.allclose(taken.log_prob(theta), PRIORS["box"].log_prob(theta), atol=1e-5)
+        assert (taken.log_prob(theta + 5) == -torch.inf).all()
+
+    def test_single_precision_does_not_put_a_draw_outside(self):
+        prior = TorchPrior(Prior({"a": Uniform(low=0, high=0.1)}))  # 0.1 is a little more in single precision
+        assert torch.isfinite(prior.log_prob(torch.tensor([[0.1]]))).all()
+
+
+class TestSimulator:
+    def test_values_are_those_the_simulator_returns(self):
+        simulator = SbiSimulator(lambda theta: theta @ torch.ones(2, 3), PRIORS["box"])
+        records = record(simulator, simulator.surveys(), 50, seed=1)
+        seen, theta = records.survey("x"), records.parameters
+        assert seen.channels == ("x_0", "x_1", "x_2") and (seen.state != ABSENT).all()
+        assert np.allclose(seen.value, (theta["theta_0"] + theta["theta_1"])[:, None], atol=1e-6)
+
+    def test_the_same_seed_gives_the_same_records_and_leaves_global_generators_alone(self):
+        def mixed(theta):
+            return theta + torch.randn_like(theta) + torch.from_numpy(np.random.normal(size=theta.shape)) + random.random()  # noqa: NPY002
+
+        simulator = SbiSimulator(mixed, PRIORS["box"])
+        torch.manual_seed(5), np.random.seed(5), random.seed(5)
+        expected = torch.rand(3), np.random.rand(3), random.random()
+        torch.manual_seed(5), np.random.seed(5), random.seed(5)
+        values = [record(simulator, simulator.surveys(), 20, seed=s).survey("x").value for s in (1, 1, 2)]
+        assert np.array_equal(values[0], values[1]) and not np.array_equal(values[0], values[2])
+        assert torch.equal(torch.rand(3), expected[0]) and np.array_equal(np.random.rand(3), expected[1])
+        assert random.random() == expected[2]
+
+    def test_groups_are_surveys_and_a_missing_data_law_passes_over_them(self):
+        simulator = problem()
+        assert [s.name for s in simulator.surveys()] == ["left", "right"]
+        records = record(simulator, simulator.surveys(), 400, seed=1, missing=UniformMissing())
+        assert set(records.pattern()) == {"none", "left", "right", "left+right"}
+
+    def test_one_that_takes_one_parameter_at_a_time(self):
+        prior, _, numpy = process_prior(PRIORS["box"])
+        batched = process_simulator(lambda theta: theta[:1] * 2, prior, numpy)
+        assert SbiSimulator(batched, prior).channels == ("x_0",)
+
+    @pytest.mark.parametrize(
+        ("returned", "message"),
+        [(lambda t: t[:, 0], "returns shape"), (lambda t: t[:1], "returns shape"),
+         (lambda t: t[:, :1], "returns 1 entries and 3 are named"),
+         (lambda t: torch.full((len(t), 3), torch.nan), "NaN or infinity for 7 of 7 draws")],
+    )
+    def test_what_cannot_be_used_is_refused_in_one_line(self, returned, message):
+        simulator = problem(channels=["a", "b", "c"])
+        simulator.simulate = returned
+        with pytest.raises(SbiDaError, match=message) as error:
+            record(simulator, simulator.surveys(), 7)
+        assert "\n" not in str(error.value)
+
+    def test_names_of_entries_must_fit(self):
+        with pytest.raises(SbiDaError, match="a name of its own"):
+            problem(channels={"left": ["a", "b"], "right": ["a"]})
+        with pytest.raises(SbiDaError, match="no simulator to count"):
+            SbiSimulator(None, PRIORS["box"])
+
+    def test_a_set_of_simulations_becomes_records(self):
+        theta = PRIORS["box"].sample((30,))
+        x = torch.cat([theta, theta[:, :1]], 1)
+        x[3, 1], x[4] = torch.nan, torch.nan
+        simulator = SbiSimulator(None, PRIORS["box"], channels=GROUPS)
+        records = simulator.records(theta, x)
+        source = RecordsSource(records, simulator.surveys(), simulator.prior, UniformMissing())
+        assert len(source.all) == 29  # the failed one is left out
+        observed = source.examples(29, 0).observed
+        assert (observed.state == ABSENT).sum() == 1  # and the law is not applied on top
+        with pytest.raises(SbiDaError, match="no simulator to run"):
+            record(simulator, simulator.surveys(), 3)
+        with pytest.raises(SbiDaError, match="have shapes"):
+            simulator.records(theta, x[:, :2])
+        with pytest.raises(SbiDaError, match="finite"):
+            simulator.records(theta, x / 0)
+
+
+SETTINGS = TrainingConfig(epochs=4, steps_per_epoch=60, batch=256, learning_rate=5e-3, warmup=20)
+
+
+@pytest.fixture(scope="module")
+def trained() -> Estimator:
+    simulator = problem()
+    estimator = estimator_of(simulator, network=SMALL)
+    return learn(estimator, SimulatorSource(simulator, simulator.surveys(), estimator.prior, UniformMissing()), SETTINGS)
+
+
+def _distance(estimator: Estimator, x: list[float], seen: list[int]) -> float:
+    """How far mean and covariance of draws are from the exact ones, in units of the exact spread."""
+    mean, covariance = exact_posterior(x, seen)
+    some = [value if i in seen else float("nan") for i, value in enumerate(x)]
+    torch.manual_seed(0)
+    drawn = SbiPosterior(estimator).sample((4000,), torch.tensor(some)).double().numpy()
+    root = np.linalg.cholesky(covariance)
+    z = np.linalg.solve(root, (drawn - mean).T)
+    return max(np.abs(z.mean(1)).max(), np.abs(np.cov(z) - np.eye(2)).max())
+
+
+@pytest.mark.parametrize("seen", [[0, 1, 2], [0, 1], [2], []])
+def test_one_network_learns_the_posterior_for_every_group(trained, seen):
+    assert _distance(trained, [1.0, -2.5, 0.3], seen) < 0.3
+
+
+def test_a_set_of_simulations_teaches_the_same(tmp_path):
+    torch.manual_seed(0)
+    theta = td.MultivariateNormal(MEAN, COVARIANCE).sample((6000,))
+    simulator = problem(channels=["a", "b", "c"], names=["u", "v"])
+    records = simulator.records(theta, simulate(theta))
+    estimator = estimator_of(simulator, network=SMALL)
+    learn(estimator, RecordsSource(records, simulator.surveys(), estimator.prior), SETTINGS)
+    assert _distance(estimator, [1.0, -2.5, 0.3], [0, 1, 2]) < 0.35
+
+
+def test_the_artefact_loads_without_the_simulator(trained, tmp_path):
+    again = Estimator.load(trained.save(tmp_path / "artefact"))
+    x = torch.tensor([[1.0, -2.5, torch.nan]])
+    torch.manual_seed(0)
+    first = SbiPosterior(trained).sample((10,), x)
+    torch.manual_seed(0)
+    assert again.simulator is None and torch.equal(SbiPosterior(again).sample((10,), x), first)
+
+
+@pytest.fixture(scope="module")
+def exact() -> SbiPosterior:
+    return SbiPosterior(exact_estimator())
+
+
+@pytest.fixture(scope="module")
+def tests_set() -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(3)
+    theta = td.MultivariateNormal(MEAN, COVARIANCE).sample((400,))
+    return theta, simulate(theta)
+
+
+class TestPosterior:
+    def test_shapes_are_those_of_sbi(self, exact, tests_set):
+        theta, x = tests_set
+        assert exact.sample((5,), x[0]).shape == exact.sample((5,), x[:1]).shape == (5, 2)
+        assert exact.sample((5, 3), x[0]).shape == (5, 3, 2) and exact.sample(x=x[0]).shape == (2,)
+        assert exact.sample_batched((5,), x[:4]).shape == (5, 4, 2)
+        assert exact.sample_batched((5, 3), x[:4]).shape == (5, 3, 4, 2)
+        assert exact.log_prob(theta[:6], x[0]).shape == (6,) and exact.log_prob(theta[0], x[0]).shape == (1,)
+        assert exact.log_prob_batched(theta[:4], x[:4]).shape == (4,)
+        assert exact.log_prob_batched(theta[:8].reshape(2, 4, 2), x[:4]).shape == (2, 4)
+
+    def test_densities_are_exact(self, exact, tests_set):
+        theta, x = tests_set
+        for seen in ([0, 1, 2], [1]):
+            some = torch.full((3,), torch.nan)
+            some[seen] = x[7, seen]
+            mean, covariance = exact_posterior(x[7].numpy(), seen)
+            law = td.MultivariateNormal(torch.tensor(mean), torch.tensor(covariance))
+            assert torch.allclose(exact.log_prob(theta, some).double(), law.log_prob(theta.double()), atol=1e-3)
+        together = exact.log_prob_batched(theta[:20], x[:20])
+        assert torch.allclose(together, torch.cat([exact.log_prob(t, v) for t, v in zip(theta[:20], x[:20], strict=True)]), atol=1e-4)
+        stacked = exact.log_prob_batched(torch.stack([theta[:20], theta[20:40], theta[40:60]]), x[:20])
+        assert torch.allclose(stacked[2], exact.log_prob_batched(theta[40:60], x[:20]), atol=1e-4)
+
+    def test_draws_follow_the_seed_of_torch(self, exact, tests_set):
+        x = tests_set[1][0]
+        torch.manual_seed(4)
+        first, second = exact.sample((50,), x), exact.sample((50,), x)
+        torch.manual_seed(4)
+        assert torch.equal(exact.sample((50,), x), first) and not torch.equal(first, second)
+
+    def test_the_maximum_of_a_normal_law_is_its_mean(self, exact, tests_set):
+        x = tests_set[1][0]
+        torch.manual_seed(0)
+        assert np.allclose(exact.map(x)[0], exact_posterior(x, [0, 1, 2])[0], atol=0.01)
+
+    def test_nan_and_the_number_that_stands_for_it_are_absent(self, exact, trained):
+        marked = torch.tensor([[1.0, MISSING, 0.3], [MISSING] * 3])
+        for posterior in (exact, SbiPosterior(trained)):
+            torch.manual_seed(0)
+            absent = posterior.sample_batched((20,), torch.where(marked == MISSING, torch.nan, marked))
+            torch.manual_seed(0)
+            assert torch.equal(posterior.sample_batched((20,), marked), absent)
+        chosen = SbiPosterior(trained, missing=-9.0).records([[1.0, -9.0, 0.3]])
+        assert chosen.survey("left").state.tolist() == [[1, 0]]
+
+    def test_the_observation_can_be_set_once(self, exact):
+        posterior = SbiPosterior(exact.estimator, [1.0, -2.0, 0.0])
+        assert posterior.default_x.shape == (1, 3) and posterior.sample((2,)).shape == (2, 2)
+        with pytest.raises(SbiDaError, match="set it with set_default_x"):
+            exact.sample((2,))
+
+    @pytest.mark.parametrize(
+        ("call", "message"),
+        [(lambda p: p.sample((2,), [1.0, 2.0]), r"\(object, 3\) is needed, of left.a, left.b, right.c"),
+         (lambda p: p.sample((2,), torch.zeros(2, 3)), "2 observations where one"),
+         (lambda p: p.sample((2,), [1.0, 2.0, float("inf")]), "infinite"),
+         (lambda p: p.log_prob(torch.zeros(4, 3), torch.zeros(3)), "theta has shape"),
+         (lambda p: p.log_prob(torch.zeros(1, 2), torch.zeros(3), track_gradients=True), "no gradients")],
+    )
+    def test_bad_input_is_refused_in_one_line(self, exact, call, message):
+        with pytest.raises(SbiDaError, match=message) as error:
+            call(exact)
+        assert "\n" not in str(error.value)
+
+    def test_images_are_refused(self, exact):
+        from sbi_da.surveys import get_survey
+
+        photographs = Estimator([get_survey("sdss_images")], exact.prior.wrapped, {}, SMALL)
+        with pytest.raises(SbiDaError, match="images of sdss_images"):
+            SbiPosterior(photographs)
+
+
+class TestDiagnostics:
+    def test_ranks_of_the_exact_posterior_are_flat(self, exact, tests_set):
+        theta, x = tests_set
+        torch.manual_seed(1)
+        ranks, averaged = run_sbc(theta, x, exact, num_posterior_samples=200, show_progress_bar=False)
+        checks = check_sbc(ranks, theta, averaged, num_posterior_samples=200)
+        assert ranks.shape == (400, 2) and (checks["ks_pvals"] > 0.01).all() and (checks["c2st_dap"] < 0.57).all()
+
+    def test_and_with_half_of_the_data_missing(self, exact, tests_set):
+        theta, x = tests_set
+        torch.manual_seed(2)
+        some = torch.where(torch.rand(x.shape) < 0.5, MISSING, x)
+        ranks, _ = run_sbc(theta, some, exact, num_posterior_samples=200, show_progress_bar=False)
+        assert len(ranks) == 400 and (check_uniformity_frequentist(ranks, 200) > 0.01).all()
+
+    def test_a_posterior_that_is_too_narrow_is_found_out(self, tests_set):
+        theta, x = tests_set
+        torch.manual_seed(1)
+        narrow = SbiPosterior(exact_estimator(narrower=0.5))
+        ranks, _ = run_sbc(theta, x, narrow, num_posterior_samples=200, show_progress_bar=False)
+        assert (check_uniformity_frequentist(ranks, 200) < 0.01).any()
+        coverage, level = run_tarp(theta, x, narrow, num_posterior_samples=200, show_progress_bar=False)
+        assert (coverage - level).abs().max() > 0.12
+
+    def test_coverage_is_nominal(self, exact, tests_set):
+        theta, x = tests_set
+        torch.manual_seed(1)
+        ranks, _ = run_sbc(theta[:150], x[:150], exact, 200, reduce_fns=exact.log_prob, show_progress_bar=False)
+        assert kstest(ranks[:, 0].numpy() / 200, "uniform").pvalue > 0.01
+        coverage, level = run_tarp(theta, x, exact, num_posterior_samples=200, show_progress_bar=False)
+        assert (coverage - level).abs().max() < 0.08 and check_tarp(coverage, level)[1] > 0.05
+
+    def test_one_at_a_time_as_well(self, exact, tests_set):
+        theta, x = tests_set
+        torch.manual_seed(1)
+        ranks, _ = run_sbc(theta[:100], x[:100], exact, 100, show_progress_bar=False, use_batched_sampling=False)
+        assert kstest(ranks[:, 0].numpy() / 100, "uniform").pvalue > 0.01
+
+    @pytest.mark.filterwarnings("ignore:Note that log probs of the true parameters:UserWarning")
+    def test_densities_of_true_parameters(self, exact, tests_set):
+        theta, x = tests_set
+        assert torch.allclose(get_nltp(theta[:5], x[:5], exact), -exact.log_prob_batched(theta[:5], x[:5]), atol=1e-4)
+
+    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+    def test_local_tests_take_its_draws(self, exact, tests_set):
+        theta, x = tests_set
+        torch.manual_seed(1)
+        options = {"hidden_layer_sizes": (8,), "max_iter": 40, "early_stopping": True}
+        judge = LC2ST(theta, x, exact.sample_batched((1,), x)[0], num_trials_null=5, classifier_kwargs=options)
+        judge.train_on_observed_data().train_under_null_hypothesis()
+        drawn = exact.sample((200,), x[0])
+        assert 0 <= judge.p_value(drawn, x[:1]) <= 1  # of so few trials; that it takes them is what is tested
+
+    @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+    @pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context:DeprecationWarning")
+    @pytest.mark.filterwarnings("ignore:_(get_default_opts|arrange_plots) will be deprecated:PendingDeprecationWarning")
+    def test_pictures(self, exact, tests_set):
+        theta, x = tests_set
+        figure, _ = pairplot(exact.sample((200,), x[0]), points=theta[:1], labels=exact.parameters)
+        ranks, _ = run_sbc(theta[:100], x[:100], exact, 100, show_progress_bar=False)
+        other, _ = sbc_rank_plot(ranks, 100, parameter_labels=exact.parameters)
+        held = SbiPosterior(exact.estimator, x[0])
+        third, _ = conditional_pairplot(held, theta[0], limits=[[-3, 3], [-5, 1]], resolution=10)
+        assert len({figure, other, third}) == 3
+        plt.close("all")
+
+
+BRIGHT = Channel(
+    name="g", column="g", error_column="g_error", system="AB", wavelength=0.5, depth=20.0,
+    noise=Noise(points=((14, 0.01), (20, 0.2))),
+)
+PARALLAX = Channel(
+    name="p", kind="parallax", unit="mas", column="p", error_column="p_error", noise=Noise(points=((14, 0.1), (20, 1.0)), reference="g")
+)
+
+
+class TestErrors:
+    @pytest.fixture()
+    def posterior(self, exact) -> SbiPosterior:
+        survey = Survey(name="s", title="s", reference="test", channels=(BRIGHT, PARALLAX))
+        return SbiPosterior(Estimator([survey], exact.prior.wrapped, {}, SMALL))
+
+    def test_they_follow_the_noise_law(self, posterior):
+        measured = posterior.records([[14.0, 3.0], [20.0, 3.0], [20.0, torch.nan]]).survey("s")
+        assert np.allclose(measured.error[:, 0], [0.01, 0.2, 0.2]) and np.allclose(measured.error[:2, 1], [0.1, 1.0])
+        with pytest.raises(SbiDaError, match="the error of s.p follows from g"):
+            posterior.records([torch.nan, 3.0])
+
+    def test_records_go_to_vectors_and_back(self, posterior):
+        measured = Measurements(
+            ("g", "p"), ("mag", "mas"), np.array([[15.0, 1.0], [20.5, 2.0], [np.nan, 3.0], [16.0, np.nan]]),
+            np.array([[0.01, 0.2], [0.2, 0.3], [np.nan, 0.4], [0.02, np.nan]]), np.array([[1, 1], [LIMIT, 1], [0, 1], [1, 0]], np.uint8),
+        )
+        records = Records.build({"s": measured}, parameters={"u": np.arange(4.0), "v": np.arange(4.0)})
+        theta, x = posterior.tensors(records)
+        assert theta.shape == (4, 2) and x.shape == (4, 4) and torch.isfinite(x).all()
+        again = posterior.records(x).survey("s")
+        assert np.array_equal(again.state, measured.state)
+        seen = measured.state != ABSENT
+        assert np.allclose(again.value[seen], measured.value[seen]) and np.allclose(again.error[seen], measured.error[seen])
+        with pytest.raises(SbiDaError, match="the records lack u, v"):
+            posterior.tensors(Records.build({"s": measured}))
+
+
+def test_draws_of_a_posterior_at_hand(exact):
+    posterior = exact.estimator(exact.records(torch.zeros(3, 3)))
+    drawn = draws_of(posterior, 20, seed=1)
+    assert drawn.shape == (20, 3, 3) and posterior.reported == ["u", "v", "sum"]
+    assert torch.allclose(drawn[:, 1, 0], torch.from_numpy(posterior.sample(20, 1)["u"].values[1]).float())
+    assert draws_of(posterior.marginal(["v"]), 5).shape == (5, 3, 1)
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+class TestWhatIsPublished:
+    def test_the_page_of_the_docs(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        first, second = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "sbi.md").read_text(), re.DOTALL | re.MULTILINE)
+        tiny = first.replace("TrainingConfig(epochs=10)", "TrainingConfig(epochs=1, steps_per_epoch=2, batch=32)")
+        assert tiny != first
+        torch.manual_seed(0)
+        exec(compile(tiny + second.replace("(500,)", "(100,)"), "docs/sbi.md", "exec"), {})
+        assert "ks_pvals" in capsys.readouterr().out and Estimator.load("runs/with-sbi").surveys == ["camera", "meter"]
+        plt.close("all")
+
+    def test_the_example(self, tmp_path, capsys):
+        spec = importlib.util.spec_from_file_location("with_sbi", ROOT / "examples" / "with_sbi.py")
+        example = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(example)
+        example.main(tmp_path / "picture.png", steps=2)
+        assert capsys.readouterr().out.count("TARP area") == 2 and (tmp_path / "picture.png").is_file()
+        plt.close("all")
