@@ -15,7 +15,7 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, U
 if TYPE_CHECKING:
     from sbi_da.distributions import Law
 
-__all__ = ["Box", "Gaussian", "TaskPrior", "gaussian_given", "truncated_normal"]
+__all__ = ["Affine", "Box", "Gaussian", "TaskPrior", "gaussian_given", "normal_mass", "normal_quantile", "truncated_normal"]
 
 
 class TaskPrior(ABC):
@@ -63,7 +63,8 @@ class Box(TaskPrior):
         self.size, self.half = size, half
 
     def log_prob(self, theta: Tensor) -> Tensor:  # noqa: D102
-        return torch.where((theta.abs() <= self.half).all(-1), -self.size * math.log(2 * self.half), -torch.inf)
+        inside = (theta.abs() <= self.half).all(-1)
+        return torch.where(inside, 0.0, -torch.inf).to(theta.dtype) - self.size * math.log(2 * self.half)
 
     def from_normal(self, z: Tensor) -> Tensor:  # noqa: D102
         return self.half * torch.erf(z / 2**0.5)
@@ -118,27 +119,54 @@ class Gaussian(TaskPrior):
         return {f"theta_{i + 1}": law(v) for i, v in enumerate(self.covariance.diagonal())}
 
 
+class Affine:
+    """Map of independent standard normals to the law of a Gaussian of zero mean, some entries of which are known.
+
+    Args:
+        covariance: of all entries.
+        known: mask over them.
+        values: of the known ones, same shape.
+    """
+
+    def __init__(self, covariance: Tensor, known: Tensor, values: Tensor) -> None:
+        self.free, self.values = ~known, values
+        within, across = covariance[known][:, known], covariance[known][:, self.free]
+        gain = torch.linalg.solve(within, across).T
+        self.mean = gain @ values[known]
+        self.factor = torch.linalg.cholesky(covariance[self.free][:, self.free] - gain @ across)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """All entries ``(n, d)``, of normals ``(n, free)``."""
+        draws = self.values.expand(len(z), -1).clone()
+        draws[:, self.free] = self.mean + z @ self.factor.T
+        return draws
+
+
 def gaussian_given(covariance: Tensor, known: Tensor, values: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """Draws ``(n, d)`` of a Gaussian of zero mean, the entries of the mask ``known`` having the values ``values``."""
-    free = ~known
-    draws = values.expand(n, -1).clone()
-    if not free.any():
-        return draws
-    gain = torch.linalg.solve(covariance[known][:, known], covariance[known][:, free]).T
-    mean = gain @ values[known]
-    factor = torch.linalg.cholesky(covariance[free][:, free] - gain @ covariance[known][:, free])
-    noise = torch.randn(n, int(free.sum()), generator=generator, dtype=torch.float64)
-    draws[:, free] = mean + noise @ factor.T
-    return draws
+    if known.all():
+        return values.expand(n, -1).clone()
+    noise = torch.randn(n, int((~known).sum()), generator=generator, dtype=torch.float64)
+    return Affine(covariance, known, values)(noise)
 
 
 def truncated_normal(mean: Tensor, sd: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
-    """One draw between two limits for each mean; the tail that holds the limits is the lower one, where no digits are lost."""
+    """One draw between two limits for each mean."""
     mean, sd = torch.broadcast_tensors(mean, sd)
-    a, b = (low - mean) / sd, (high - mean) / sd
-    flip = a + b > 0
-    a, b = torch.where(flip, -b, a), torch.where(flip, -a, b)
-    left, right = torch.special.ndtr(a), torch.special.ndtr(b)
     u = torch.rand(mean.shape, generator=generator, dtype=torch.float64)
-    z = torch.special.ndtri(left + u * (right - left)).clamp(a, b)
-    return mean + sd * torch.where(flip, -z, z)
+    return mean + sd * normal_quantile(u, (low - mean) / sd, (high - mean) / sd)
+
+
+def normal_mass(a: Tensor, b: Tensor) -> Tensor:
+    """Probability of ``a < z < b`` of a standard normal, counted in the tail where no digits are lost."""
+    flip = a + b > 0
+    return torch.special.ndtr(torch.where(flip, -a, b)) - torch.special.ndtr(torch.where(flip, -b, a))
+
+
+def normal_quantile(u: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """The z below which a share ``u`` of a standard normal cut to ``a < z < b`` lies."""
+    flip = a + b > 0
+    low, high = torch.where(flip, -b, a), torch.where(flip, -a, b)
+    left, right = torch.special.ndtr(low), torch.special.ndtr(high)
+    z = torch.special.ndtri(left + torch.where(flip, 1 - u, u) * (right - left)).clamp(low, high)
+    return torch.where(flip, -z, z)

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.sbibm.priors import Gaussian
+from benchmarks.sbibm.priors import Affine, Gaussian
 from benchmarks.sbibm.tasks.task import Task
+from benchmarks.sbibm.tempering import tempered
+from sbi_da.errors import SbiDaError
 
 __all__ = ["BernoulliGlm", "design"]
 
@@ -55,3 +57,23 @@ class BernoulliGlm(Task):
         """Up to a function of the data alone."""
         silence = torch.nn.functional.softplus(theta @ self.design.T).sum(-1)
         return (theta * x).sum(-1) - silence
+
+    def draw(self, known: Tensor, values: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        """Parameters by tempered particles where the data are known.
+
+        Raises:
+            SbiDaError: some of the data are known and others are not; spike trains cannot be counted then.
+        """
+        theta_known, x_known = known[: self.parameters], known[self.parameters :]
+        theta, x = values[: self.parameters], values[self.parameters :]
+        if not x_known.any():
+            drawn = self.prior.given(theta_known, theta, n, generator)
+            return torch.cat([drawn, self.simulate(drawn, generator)], -1)
+        if not x_known.all():
+            raise SbiDaError(f"{self.name}: the data are known all or not at all, as sums over the same spikes")
+        drawn = theta.expand(n, -1).clone()
+        if not theta_known.all():
+            place = Affine(self.prior.covariance, theta_known, theta)
+            z = tempered(lambda z: self.log_likelihood(place(z), x), int((~theta_known).sum()), n, generator)
+            drawn = place(z)
+        return torch.cat([drawn, x.expand(n, -1)], -1)
