@@ -4,16 +4,16 @@ Where a law can be drawn from directly it is (Gaussians, truncated Gaussians, cr
 the filter of the spiking neuron) the particles of ``tempering`` are many enough that nothing is seen of their number.
 """
 
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from benchmarks.sbibm.runs import generator
 from benchmarks.sbibm.tasks import Task
 from sbi_da.errors import SbiDaError
 
-__all__ = ["Conditional", "random_conditionals", "sample"]
+__all__ = ["Conditional", "generator", "random_conditionals", "sample"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class Conditional:
 
     known: np.ndarray
     values: np.ndarray
+
+
+def generator(*key: object) -> torch.Generator:
+    """Random numbers of a key."""
+    return torch.Generator().manual_seed(zlib.crc32(repr(key).encode()))
 
 
 def sample(task: Task, known: np.ndarray, values: np.ndarray, n: int, seed: int) -> np.ndarray:

@@ -1,10 +1,10 @@
 """Methods of the package sbi, at its defaults.
 
 Neural posterior estimation with the spline and the masked autoregressive flow of zuko (five transforms, 50 hidden features, 10 bins),
-flow matching and score matching (multilayer perceptron of five layers of 100; the score's process is variance-exploding). All are trained
-by Adam at 5e-4 in batches of 200, a tenth of the simulations held out, until 20 epochs bring nothing. Flow matching is sampled by its ordinary
-differential equation, score matching by 500 steps of its stochastic one; draws outside the prior are rejected. None of this is set
-here but the names of the methods.
+flow matching and score matching (multilayer perceptron of five layers of 100; the score's process is variance-exploding). All are
+trained by Adam at 5e-4 in batches of 200, a tenth of the simulations held out, until 20 epochs bring nothing. Flow matching is sampled
+by its ordinary differential equation, score matching by 500 steps of its stochastic one; draws outside the prior are rejected. None of
+this is set here but the names of the methods.
 """
 
 from functools import partial
@@ -17,7 +17,9 @@ from benchmarks.sbibm.method import Methods
 from benchmarks.sbibm.tasks import Task
 from sbi_da.errors import SbiDaError
 
-__all__ = ["PEERS", "Peer"]
+__all__ = ["PEERS", "VERSION", "Peer"]
+
+VERSION = "0.27.0"
 
 
 class Peer:
@@ -40,7 +42,9 @@ class Peer:
         try:
             import sbi.inference
         except ImportError as error:
-            raise SbiDaError(f"{self.kind} needs the package sbi: pip install sbi==0.27.0 ({error})") from error
+            raise SbiDaError(f"{self.kind} needs the package sbi: pip install sbi=={VERSION} ({error})") from error
+        if sbi.__version__ != VERSION:
+            raise SbiDaError(f"the benchmark compares with sbi {VERSION}, whose defaults are known, and {sbi.__version__} is installed")
         torch.manual_seed(seed)
         trainer = getattr(sbi.inference, self.kind)(
             prior=task.prior.distribution(), show_progress_bars=False, tracker=Silent(), **self.options

@@ -4,9 +4,9 @@ Four points of a Gaussian in the plane, with a uniform prior on :math:`[-3, 3]^5
 :math:`\theta_3^2` and :math:`\theta_4^2`, correlation :math:`\tanh\theta_5`. The signs of :math:`\theta_3` and :math:`\theta_4` cannot be
 known, so that there are four modes.
 
-Draws given some of the variables: the mean given the spread is Gaussian within the box, and missing data given everything are Gaussian, so that
-only the spread needs particles. With one point seen in a column these would have to find a mean ever nearer to it as the spread
-shrinks; they carry the mean's share of its cut Gaussian instead (see ``slcp_mean``).
+Draws given some of the variables: missing data given all else are Gaussian, and so is the mean within its box, so that only the
+spread needs particles. With one point seen in a column these would have to find a mean ever nearer to it as the spread shrinks;
+they carry the mean's share of its cut Gaussian instead (see ``slcp_mean``).
 """
 
 import torch

@@ -35,7 +35,9 @@ class SeenPoints:
         self.middle = torch.where(mask, points, 0.0).sum(0) / mask.sum(0).clamp_min(1)
         self.centred = torch.where(mask, points - self.middle, 0.0)
 
-    def log_likelihood(self, first: Tensor, second: Tensor, correlation: Tensor, mean: Tensor, share: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    def log_likelihood(
+        self, first: Tensor, second: Tensor, correlation: Tensor, mean: Tensor, share: Tensor, known: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Log-likelihood, with the volume element of the shares, and the mean.
 
         Args:
@@ -68,7 +70,9 @@ class SeenPoints:
                 mean[:, i] = centre + normal_quantile(share[:, i], low, high) / root
         return torch.nan_to_num(level, nan=-torch.inf), mean + self.middle
 
-    def _quadratic(self, first: Tensor, second: Tensor, correlation: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor], Tensor]:
+    def _quadratic(
+        self, first: Tensor, second: Tensor, correlation: Tensor
+    ) -> tuple[list[Tensor], Tensor, list[Tensor], Tensor]:
         """Diagonal and off-diagonal of the precision, pull, and the log-likelihood of a mean in the middle."""
         rest = 1 - correlation.square()
         both = self.mask.all(1)
