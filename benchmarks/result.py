@@ -61,10 +61,11 @@ def write(
     name: str, rows: Sequence[Mapping[str, Any]], figures: Mapping[str, Any], seeds: Sequence[int], **extra: Any
 ) -> Path:
     """Write ``benchmarks/results/<name>.json``."""
+    program = Path(sys.argv[0])
     arguments = [Path(a).name if "/" in a else a for a in sys.argv[1:]]
     content = {
         "benchmark": name,
-        "command": " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *arguments]),
+        "command": " ".join(["python -m", f"benchmarks.{program.parent.name if program.stem == '__main__' else program.stem}", *arguments]),
         "versions": {p: version(p) for p in ("sbi-da", "torch", "zuko", "lightning", "numpy")},
         "machine": {"cores": os.cpu_count(), "architecture": platform.machine(), "python": platform.python_version()},
         "date": datetime.date.today().isoformat(),

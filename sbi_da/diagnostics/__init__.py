@@ -8,8 +8,9 @@ from sbi_da.diagnostics.evaluation import bins, evaluate_draws
 from sbi_da.diagnostics.groups import by_group
 from sbi_da.diagnostics.joint_calibration import highest_density_coverage, tarp
 from sbi_da.diagnostics.twosample import c2st
+from sbi_da.diagnostics.twosample_many import c2st_many
 
 __all__ = [
-    "bins", "by_group", "c2st", "contraction", "coverage", "coverage_error", "domain_auc", "evaluate_draws",
+    "bins", "by_group", "c2st", "c2st_many", "contraction", "coverage", "coverage_error", "domain_auc", "evaluate_draws",
     "highest_density_coverage", "mmd_test", "pair_error", "point_errors", "ranks", "sbc_p_values", "tarp",
 ]

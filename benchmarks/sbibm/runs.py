@@ -1,0 +1,89 @@
+"""Draws of trained methods, kept in a folder so that nothing is done twice.
+
+``<folder>/<task>/<simulations>/<method>_<seed>.npz`` holds ``samples`` (observation, draw, parameter), float32, and the seconds that
+training and sampling took; for methods that can answer any conditional and tasks of ``CONDITIONAL`` also ``conditional_0``,
+``conditional_1`` ... (draw, unknown) for questions that are the same for all. The simulations are a function of task, number and
+seed: every method sees the same.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.sbibm.conditionals import generator, random_conditionals
+from benchmarks.sbibm.method import AnyConditional, Method
+from benchmarks.sbibm.tasks import Task
+
+__all__ = ["CONDITIONAL", "DRAWS", "QUESTIONS", "Run", "path_of", "run", "simulations"]
+
+DRAWS = 10_000
+CONDITIONAL = ("two_moons", "slcp")
+QUESTIONS = 1
+"""Seed of the questions."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one method drew for the observations of a task.
+
+    Attributes:
+        samples: shape ``(observation, draw, parameter)``.
+        training: seconds.
+        sampling: seconds, for all observations.
+        conditionals: draws ``(draw, unknown)`` for each random conditional.
+    """
+
+    samples: np.ndarray
+    training: float
+    sampling: float
+    conditionals: list[np.ndarray]
+
+
+def simulations(task: Task, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """``n`` draws of the prior and their data, float32."""
+    numbers = generator(task.name, n, seed)
+    theta = task.prior.sample(n, numbers)
+    return theta.float().numpy(), task.simulate(theta, numbers).float().numpy()
+
+
+def path_of(folder: Path, task: str, n: int, method: str, seed: int) -> Path:
+    """Where a run is kept."""
+    return folder / task / str(n) / f"{method}_{seed}.npz"
+
+
+def run(
+    path: Path, make: Callable[[], Method], task: Task, n: int, seed: int, observed: np.ndarray, questions: int = 0
+) -> Run:
+    """Train a method on ``n`` simulations and draw for each observation ``(observation, m)``; or read what it drew before."""
+    if path.exists() and (kept := _read(path, len(observed), questions)):
+        return kept
+    started = time.perf_counter()
+    fitted = make().fit(task, *simulations(task, n, seed), seed)
+    trained = time.perf_counter()
+    samples = np.stack([np.asarray(fitted.sample(x, DRAWS, seed), np.float32) for x in observed])
+    sampled = time.perf_counter()
+    conditionals = []
+    if task.name in CONDITIONAL and isinstance(fitted, AnyConditional):
+        for q in random_conditionals(task, questions, QUESTIONS):
+            conditionals.append(np.asarray(fitted.sample_given(q.known, q.values, DRAWS, seed), np.float32))
+    done = Run(samples, trained - started, sampled - trained, conditionals)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part.npz")
+    answers: dict[str, Any] = {f"conditional_{i}": draws for i, draws in enumerate(conditionals)}
+    np.savez(unfinished, samples=samples, training=done.training, sampling=done.sampling, **answers)
+    unfinished.replace(path)
+    return done
+
+
+def _read(path: Path, observations: int, questions: int) -> Run | None:
+    """A kept run; None if it answered fewer questions than are asked now."""
+    with np.load(path) as kept:
+        answered = sum(name.startswith("conditional_") for name in kept.files)
+        if len(kept["samples"]) < observations or 0 < answered < questions:
+            return None
+        conditionals = [kept[f"conditional_{i}"] for i in range(min(answered, questions))]
+        return Run(kept["samples"][:observations], float(kept["training"]), float(kept["sampling"]), conditionals)
