@@ -111,7 +111,9 @@ class Estimator(nn.Module):
         index = self.layout.survey_index.tolist()
         self.encoder = ScalarEncoder(kinds, index, size.width, size.summary, len(self.layout.surveys), size.octaves)
         self.images = ImageTokens(self.layout.surveys, size.images, size.width, size.summary) if self.layout.cameras else None
-        self.fusion = MaskedTransformer(size.width, size.context, size.layers, size.heads, size.summary, size.blocks)
+        self.fusion = MaskedTransformer(
+            size.width, size.context, size.layers, size.heads, size.summary, size.blocks, dropout=size.dropout
+        )
         self.head = head_of(prior, size, len(kinds))
         self.adapter: RealBranch | None = None
         self.adapt(adapter)

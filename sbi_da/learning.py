@@ -1,10 +1,12 @@
 """Training in a few lines of Python, without a config or a run folder: a simulator or records at hand, whatever they are called."""
 
 from collections.abc import Sequence
+from tempfile import TemporaryDirectory
 
 import torch
 
 from sbi_da.config import TrainingConfig
+from sbi_da.early_stopping import fit_best
 from sbi_da.estimator import Estimator
 from sbi_da.fitting import fit
 from sbi_da.inference_prior import inference_prior
@@ -46,12 +48,13 @@ def estimator_of(
 
 
 def learn(
-    estimator: Estimator, source: Source, settings: TrainingConfig | None = None, seed: int = 0, progress: bool = False
+    estimator: Estimator, source: Source, settings: TrainingConfig | None = None, seed: int = 0, progress: bool = False,
+    validation: Source | None = None,
 ) -> Estimator:
-    """Train an estimator of a density to the last step of its schedule, and return it.
+    """Train an estimator of a density and return it.
 
-    Nothing is held out and nothing is written: save it with :meth:`~sbi_da.estimator.Estimator.save`, judge it on simulations of its
-    own. For classes, checkpoints and early stopping there are configs and :func:`sbi_da.runs.train`.
+    Nothing is written: save it with :meth:`~sbi_da.estimator.Estimator.save`, judge it on simulations of its own. For classes,
+    checkpoints and resuming there are configs and :func:`sbi_da.runs.train`.
 
     Args:
         estimator: untrained, or trained before; it is changed.
@@ -59,6 +62,7 @@ def learn(
         settings: schedule; of its files nothing is read.
         seed: of the training.
         progress: show a progress bar.
+        validation: held-out examples, by which the best epoch is chosen and the training stopped early; None: it goes to its last step.
 
     Raises:
         SbiDaError: the estimator infers no density.
@@ -69,5 +73,10 @@ def learn(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = TrainingModule(estimator, settings, weighted=source.weighted)
-        fit(module, StreamModule(source, source, settings, seed), settings, progress=progress)
+        streams = StreamModule(source, validation or source, settings, seed)
+        if validation is None:
+            fit(module, streams, settings, progress=progress)
+        else:
+            with TemporaryDirectory() as folder:
+                fit_best(module, streams, settings, folder, progress=progress, records=False)
     return estimator.eval()

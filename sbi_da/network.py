@@ -105,6 +105,7 @@ class NetworkConfig(BaseModel):
         summary: width of the encoder's sum over channels and of the perceptrons that follow.
         blocks: residual perceptrons after the transformer.
         context: width of the fused context.
+        dropout: in the fusion, in training; for small sets of simulations.
         octaves: of the sines and cosines in which values are expanded; fewer resolve less and need less data.
         head: of continuous parameters: a ``spline`` flow, ``flow_matching``, or a ``mixture`` of Gaussians.
         transforms: coupling transforms of the spline flow.
@@ -123,6 +124,7 @@ class NetworkConfig(BaseModel):
     summary: int = Field(256, ge=4)
     blocks: int = Field(3, ge=0)
     context: int = Field(128, ge=4)
+    dropout: float = Field(0.0, ge=0, lt=1)
     octaves: int = Field(7, ge=0)
     head: Literal["spline", "flow_matching", "mixture"] = "spline"
     transforms: int = Field(5, ge=1)

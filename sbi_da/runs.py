@@ -2,34 +2,24 @@
 
 import hashlib
 import json
-import logging
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 import yaml
-from lightning.pytorch.callbacks import (
-    EarlyStopping,
-    EMAWeightAveraging,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    TQDMProgressBar,
-)
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from pydantic import ValidationError
 
 from sbi_da.any_prior import AnyPrior
 from sbi_da.class_prior import ClassPrior
 from sbi_da.config import Config, TrainingConfig
 from sbi_da.distributions import Categorical
-from sbi_da.errors import ArtefactError, ConfigError, SbiDaError
+from sbi_da.early_stopping import fit_best
+from sbi_da.errors import ArtefactError, ConfigError
 from sbi_da.estimator import Estimator
 from sbi_da.inference_prior import inference_prior
 from sbi_da.label_prior import LabelPrior
@@ -44,7 +34,7 @@ from sbi_da.training import StreamModule, TrainingModule
 from sbi_da.transfer import transfer
 from sbi_da.vote_prior import VotePrior
 
-__all__ = ["build", "learn", "resolve", "sources", "train", "untrained"]
+__all__ = ["build", "resolve", "sources", "train", "untrained"]
 
 START = "start.json"
 """What a run took from an earlier artefact."""
@@ -233,111 +223,28 @@ def train(config: Config, out: str | Path, progress: bool = True, say: Callable[
         torch.set_num_threads(settings.threads)
     source, validation = sources(config, estimator)
 
-    def begin() -> None:
-        if earlier is not None:
-            taken = transfer(estimator, earlier, settings.transfer, str(settings.start))
-            (run / START).write_text(json.dumps({"start": settings.start, "taken": list(taken.taken), "left": dict(taken.left)}, indent=1))
-            if say is not None:
-                say(f"start from {settings.start}: {taken}")
-
-    learn(estimator, source, validation, settings, run, config.seed, progress, resume, begin)
-    if (run / START).is_file():
-        estimator.metadata["training"]["start"] = json.loads((run / START).read_text())
-    estimator.eval().save(run / "estimator")
-    return estimator
-
-
-def learn(
-    estimator: Estimator, source: Source, validation: Source, settings: TrainingConfig, out: str | Path, seed: int = 0,
-    progress: bool = False, resume: str | None = None, begin: Callable[[], None] | None = None,
-) -> Estimator:
-    """Train an estimator on examples of any source, in place, to the state with the lowest held-out loss.
-
-    Args:
-        estimator: untrained.
-        source: training examples.
-        validation: held-out ones.
-        settings: schedule; where examples come from is not read.
-        out: folder of checkpoints and logs.
-        seed: of weights' noise and the transformations of images.
-        progress: show a progress bar.
-        resume: checkpoint to go on from.
-        begin: called before the first step, when normalisations are taken.
-
-    Returns:
-        The estimator, in evaluation mode.
-
-    Raises:
-        SbiDaError: training stopped without a usable state.
-    """
-    run = Path(out)
     sample = source.examples(min(20_000, settings.batch * settings.steps_per_epoch), 2**31 + 1)
     s = sample.observed
     estimator.fit(sample.observed)
-    if begin is not None:
-        begin()
+    if earlier is not None:
+        taken = transfer(estimator, earlier, settings.transfer, str(settings.start))
+        (run / START).write_text(json.dumps({"start": settings.start, "taken": list(taken.taken), "left": dict(taken.left)}, indent=1))
+        if say is not None:
+            say(f"start from {settings.start}: {taken}")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed + 1)
+        torch.manual_seed(config.seed + 1)
         module = TrainingModule(estimator, settings, weighted=source.weighted)
-        checkpoints = ModelCheckpoint(
-            run / "checkpoints", "best", monitor="val_nll", save_last=True, enable_version_counter=False
-        )
         started = time.perf_counter()
-        trainer = _fit(module, StreamModule(source, validation, settings, seed), checkpoints, run, settings, resume, progress)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    best, score = run / "checkpoints" / "best.ckpt", checkpoints.best_model_score
-    if not best.is_file() or score is None or not bool(torch.isfinite(score)):
-        raise SbiDaError(f"{run}: training ended without a finite held-out NLL: lower training.learning_rate")
-    state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
-    estimator.load_state_dict({k.removeprefix("estimator."): v for k, v in state.items() if k.startswith("estimator.")})
+        ended = fit_best(module, StreamModule(source, validation, settings, config.seed), settings, run, resume, progress)
     finish(estimator.eval(), source, validation, settings.validation)
     measured = np.where(s.state != ABSENT, s.value, 0.0)
     fingerprint = hashlib.sha256(measured.tobytes() + s.state.tobytes() + sample.z.tobytes()).hexdigest()
     estimator.metadata["training"] = {
-        "held_out_nll": float(score),
-        "epochs": trainer.current_epoch, "steps": trainer.global_step, "seconds": time.perf_counter() - started,
+        "held_out_nll": ended.score,
+        "epochs": ended.epochs, "steps": ended.steps, "seconds": time.perf_counter() - started,
         "data_fingerprint": fingerprint,
     }
-    return estimator.eval()
-
-
-class _Progress(TQDMProgressBar):
-    """The bar without Lightning's version number."""
-
-    def get_metrics(self, *args: Any) -> dict[str, int | str | float | dict[str, float]]:
-        items = super().get_metrics(*args)
-        items.pop("v_num", None)
-        return items
-
-
-def _fit(
-    module: TrainingModule, data: StreamModule, checkpoints: ModelCheckpoint, run: Path, settings: TrainingConfig,
-    resume: str | None, progress: bool,
-) -> L.Trainer:
-    callbacks: list[Any] = [
-        checkpoints, EarlyStopping("val_nll", patience=settings.patience, check_finite=True),
-        LearningRateMonitor("step"),
-    ]
-    if settings.averaging:
-        callbacks.append(EMAWeightAveraging(decay=settings.averaging, update_starting_at_step=settings.warmup))
-    if progress:
-        callbacks.append(_Progress(refresh_rate=20))
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trainer = L.Trainer(
-            accelerator="auto", devices=1, max_epochs=settings.epochs, gradient_clip_val=settings.gradient_clip,
-            callbacks=callbacks, enable_progress_bar=progress, enable_model_summary=False,
-            logger=[CSVLogger(run, "logs", version=""), TensorBoardLogger(run, "logs", version="tensorboard")],
-            log_every_n_steps=50, num_sanity_val_steps=0,
-        )
-        try:
-            trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-        except SystemExit as stop:  # how Lightning ends after Ctrl-C, once it has shut down
-            raise KeyboardInterrupt from stop
-        except (EOFError, RuntimeError, KeyError) as error:
-            if resume and module.global_step == 0:
-                raise ArtefactError(f"{resume}: cannot be resumed ({' '.join(str(error).split())[:200]}): remove {run}") from error
-            raise
-    return trainer
+    if (run / START).is_file():
+        estimator.metadata["training"]["start"] = json.loads((run / START).read_text())
+    estimator.eval().save(run / "estimator")
+    return estimator
