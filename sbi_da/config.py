@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sbi_da.alignment_config import AlignmentConfig
 from sbi_da.augmentation import Augmentation
@@ -99,6 +99,12 @@ class Config(_Strict):
     network: NetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()
     alignment: AlignmentConfig = AlignmentConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Config":
+        if self.network.head == "few_step":
+            raise ValueError("network.head: few_step is distilled from a trained run: sbi-da distill RUN --out FAST")
+        return self
 
 
 def config_root() -> Path:

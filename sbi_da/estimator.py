@@ -21,7 +21,7 @@ from sbi_da.encoders import ScalarEncoder
 from sbi_da.encoders.images import ImageConfig, ImageTokens, Pictures, runnable
 from sbi_da.errors import ArtefactError, SbiDaError, UnknownNameError
 from sbi_da.fusion import MaskedTransformer
-from sbi_da.heads import head_of
+from sbi_da.heads import DensityHead, head_of
 from sbi_da.label_prior import LabelPrior
 from sbi_da.layout import Layout, Observations
 from sbi_da.measured import measurements, pictures
@@ -34,9 +34,7 @@ from sbi_da.posteriors.class_posterior import ClassPosterior
 from sbi_da.posteriors.label_head import LabelHead
 from sbi_da.posteriors.label_posterior import LabelPosterior
 from sbi_da.posteriors.matching import FlowMatchingHead
-from sbi_da.posteriors.mixture import MixtureHead
-from sbi_da.posteriors.recalibration import Invertible, RecalibratedHead, Recalibration
-from sbi_da.posteriors.spline import SplineHead
+from sbi_da.posteriors.recalibration import RecalibratedHead, Recalibration
 from sbi_da.posteriors.vote_head import VoteHead
 from sbi_da.posteriors.vote_posterior import VotePosterior
 from sbi_da.prior import Prior
@@ -209,13 +207,13 @@ class Estimator(nn.Module):
         return posterior.under(np.array(self.population)) if real and self.population else posterior
 
     @property
-    def density(self) -> tuple[Prior, SplineHead | FlowMatchingHead | MixtureHead]:
+    def density(self) -> tuple[Prior, DensityHead]:
         """Prior and head where continuous parameters are inferred.
 
         Raises:
             SbiDaError: a class, votes or labels are inferred.
         """
-        if not isinstance(self.prior, Prior) or not isinstance(self.head, SplineHead | FlowMatchingHead | MixtureHead):
+        if not isinstance(self.prior, Prior) or not isinstance(self.head, DensityHead):
             raise SbiDaError(f"this estimator infers the {self.target} {', '.join(self.prior.names)}: it has no density over parameters")
         return self.prior, self.head
 
@@ -296,7 +294,7 @@ class Estimator(nn.Module):
             return self.answer(self.encode(self.layout.read(records), real=real), records.ids, real)
         prior, head = self.density
         return Posterior(
-            RecalibratedHead(head, self.recalibration) if real and self.recalibration and isinstance(head, Invertible) else head,
+            RecalibratedHead(head, self.recalibration) if real and self.recalibration else head,
             self.encode(self.layout.read(records), real=real),
             prior,
             records.ids,

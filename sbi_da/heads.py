@@ -8,6 +8,7 @@ from sbi_da.label_prior import LabelPrior
 from sbi_da.network import NetworkConfig
 from sbi_da.posteriors.categorical import CategoricalHead
 from sbi_da.posteriors.class_losses import initial_logit_scale
+from sbi_da.posteriors.few_step import FewStepHead
 from sbi_da.posteriors.known import KnownScores
 from sbi_da.posteriors.label_head import LabelHead
 from sbi_da.posteriors.matching import FlowMatchingHead
@@ -16,10 +17,11 @@ from sbi_da.posteriors.spline import SplineHead
 from sbi_da.posteriors.vote_head import VoteHead
 from sbi_da.vote_prior import VotePrior
 
-__all__ = ["AnyHead", "head_of"]
+__all__ = ["AnyHead", "DensityHead", "head_of"]
 
 
-AnyHead = SplineHead | FlowMatchingHead | MixtureHead | CategoricalHead | VoteHead | LabelHead
+DensityHead = SplineHead | FlowMatchingHead | MixtureHead | FewStepHead
+AnyHead = DensityHead | CategoricalHead | VoteHead | LabelHead
 
 
 def head_of(prior: AnyPrior, network: NetworkConfig, channels: int = 0) -> AnyHead:
@@ -45,6 +47,8 @@ def head_of(prior: AnyPrior, network: NetworkConfig, channels: int = 0) -> AnyHe
         labels.start(torch.tensor(list(prior.rates.values())))
         return labels
     size = len(prior.names)
+    if network.head == "few_step":
+        return FewStepHead(size, context, network.few_step.steps, network.few_step.width, network.hidden[-1])
     if network.head == "mixture":
         return MixtureHead(size, context, network.components, network.hidden)
     if network.head == "flow_matching":

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sbi_da.encoders.images import ImageConfig
 from sbi_da.posteriors.class_losses import effective_number_weights, inverse_frequency_weights
 
-__all__ = ["ClassifierConfig", "MatchingConfig", "NetworkConfig", "Target"]
+__all__ = ["ClassifierConfig", "FewStepConfig", "MatchingConfig", "NetworkConfig", "Target"]
 
 Target = Literal["class", "votes", "labels"]
 
@@ -95,6 +95,19 @@ class MatchingConfig(BaseModel):
         return self
 
 
+class FewStepConfig(BaseModel):
+    """A head that draws in a few evaluations.
+
+    Attributes:
+        steps: network evaluations per draw.
+        width: of the hidden layers.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    steps: int = Field(4, ge=1, le=4)
+    width: int = Field(128, ge=4)
+
+
 class NetworkConfig(BaseModel):
     """Sizes of the network.
 
@@ -107,12 +120,14 @@ class NetworkConfig(BaseModel):
         context: width of the fused context.
         dropout: in the fusion, in training; for small sets of simulations.
         octaves: of the sines and cosines in which values are expanded; fewer resolve less and need less data.
-        head: of continuous parameters: a ``spline`` flow, ``flow_matching``, or a ``mixture`` of Gaussians.
+        head: of continuous parameters: a ``spline`` flow, ``flow_matching``, or a ``mixture`` of Gaussians; ``few_step`` heads
+            are distilled from trained ones.
         transforms: coupling transforms of the spline flow.
         bins: spline bins.
         components: of the mixture.
         hidden: widths of the conditioners of spline flow and mixture.
         matching: of flow matching.
+        few_step: of a distilled head.
         images: how images are encoded.
         classifier: the head, where what is inferred is a class.
     """
@@ -126,12 +141,13 @@ class NetworkConfig(BaseModel):
     context: int = Field(128, ge=4)
     dropout: float = Field(0.0, ge=0, lt=1)
     octaves: int = Field(7, ge=0)
-    head: Literal["spline", "flow_matching", "mixture"] = "spline"
+    head: Literal["spline", "flow_matching", "mixture", "few_step"] = "spline"
     transforms: int = Field(5, ge=1)
     bins: int = Field(12, ge=2)
     components: int = Field(8, ge=1)
     hidden: tuple[int, ...] = (128, 128)
     matching: MatchingConfig = MatchingConfig()
+    few_step: FewStepConfig = FewStepConfig()
     images: ImageConfig = ImageConfig()
     classifier: ClassifierConfig = ClassifierConfig()
 

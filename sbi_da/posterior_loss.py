@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from sbi_da.class_prior import ClassPrior
+from sbi_da.errors import ConfigError
 from sbi_da.estimator import Estimator
+from sbi_da.heads import DensityHead
 from sbi_da.layout import Observations
 from sbi_da.matching_loss import MatchingLoss
 from sbi_da.measured import Batch
@@ -16,9 +18,8 @@ from sbi_da.normality import Normality
 from sbi_da.object_loss import PosteriorLoss
 from sbi_da.posteriors.categorical import CategoricalHead
 from sbi_da.posteriors.class_losses import focal_losses, log_weight_correction, unfocused
+from sbi_da.posteriors.few_step import FewStepHead
 from sbi_da.posteriors.matching import FlowMatchingHead
-from sbi_da.posteriors.mixture import MixtureHead
-from sbi_da.posteriors.spline import SplineHead
 from sbi_da.posteriors.temperature import fit_calibration
 from sbi_da.prior import Prior
 from sbi_da.sources import Source
@@ -83,7 +84,13 @@ class ClassLoss(PosteriorLoss):
 
 
 def posterior_loss(estimator: Estimator) -> PosteriorLoss:
-    """The loss of an estimator's head."""
+    """The loss of an estimator's head.
+
+    Raises:
+        ConfigError: a head that is not trained on simulations.
+    """
+    if isinstance(estimator.head, FewStepHead):
+        raise ConfigError("network.head: few_step is distilled from a trained run: sbi-da distill RUN --out FAST")
     if isinstance(estimator.head, FlowMatchingHead):
         return MatchingLoss(estimator.head, estimator.encoder, estimator.network.matching.questions != "none")
     if not isinstance(estimator.head, CategoricalHead) or not isinstance(estimator.prior, ClassPrior):
@@ -105,7 +112,7 @@ def finish(estimator: Estimator, source: Source, held_out: Source, count: int, r
         real: objects that it was adapted to, of which nothing but the spread of what is seen of them is used; None: none.
     """
     config, head, prior = estimator.network.classifier, estimator.head, estimator.prior
-    if isinstance(prior, Prior) or isinstance(head, FlowMatchingHead | MixtureHead | SplineHead):
+    if isinstance(prior, Prior) or isinstance(head, DensityHead):
         return
     if isinstance(head, CategoricalHead) and config.correct:
         head.correct(log_weight_correction(config.class_weights(estimator.class_counts)), config.focal)

@@ -16,10 +16,10 @@ from pydantic import ValidationError
 
 from sbi_da.any_prior import AnyPrior
 from sbi_da.class_prior import ClassPrior
-from sbi_da.config import Config, TrainingConfig
+from sbi_da.config import Config, TrainingConfig, config_from
 from sbi_da.distributions import Categorical
 from sbi_da.early_stopping import fit_best
-from sbi_da.errors import ArtefactError, ConfigError
+from sbi_da.errors import ArtefactError, ConfigError, SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.inference_prior import inference_prior
 from sbi_da.label_prior import LabelPrior
@@ -34,7 +34,7 @@ from sbi_da.training import StreamModule, TrainingModule
 from sbi_da.transfer import transfer
 from sbi_da.vote_prior import VotePrior
 
-__all__ = ["build", "resolve", "sources", "train", "untrained"]
+__all__ = ["build", "resolve", "sources", "sources_of", "train", "untrained"]
 
 START = "start.json"
 """What a run took from an earlier artefact."""
@@ -158,6 +158,18 @@ def sources(config: Config, estimator: Estimator) -> tuple[Source, Source]:
         SimulatorSource(*what, config.training.simulations, config.seed),
         SimulatorSource(*what, None, config.seed + 1_000_003),
     )
+
+
+def sources_of(estimator: Estimator) -> Source:
+    """Examples like those that a trained estimator was trained on.
+
+    Raises:
+        SbiDaError: it was not trained from a config.
+    """
+    content = estimator.metadata.get("config")
+    if content is None:
+        raise SbiDaError("the artefact keeps no config to simulate by: in Python, call sbi_da.distillation.distil with a source")
+    return sources(config_from(content), estimator)[0]
 
 
 def _earlier(estimator: Estimator, settings: TrainingConfig) -> Estimator | None:

@@ -28,9 +28,21 @@ STRENGTH = 10.0
 """Number of exact objects the moments are shrunk by."""
 
 
+class Drawing(Protocol):
+    """A conditional law over normal scores that is a map of standard normal noise."""
+
+    def transform(self, noise: Tensor, context: Tensor) -> Tensor:
+        """Standard normal noise to draws."""
+        ...
+
+    def log_prob(self, z: Tensor, context: Tensor) -> Tensor:
+        """Log-density, or an error that says that there is none."""
+        ...
+
+
 @runtime_checkable
 class Invertible(Protocol):
-    """A conditional law over normal scores that is a map of standard normal noise."""
+    """One whose inverse is known."""
 
     def noise(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """The noise of scores, and the log-determinant of that map."""
@@ -38,6 +50,10 @@ class Invertible(Protocol):
 
     def transform(self, noise: Tensor, context: Tensor) -> Tensor:
         """Standard normal noise to draws."""
+        ...
+
+    def log_prob(self, z: Tensor, context: Tensor) -> Tensor:
+        """Log-density."""
         ...
 
 
@@ -82,11 +98,13 @@ class RecalibratedHead:
         recalibration: the law.
     """
 
-    head: Invertible
+    head: Drawing
     recalibration: Recalibration
 
     def log_prob(self, z: Tensor, context: Tensor) -> Tensor:
         """Log-density of ``z``, shape ``(..., parameter)``, given contexts; shape ``(...)``."""
+        if not isinstance(self.head, Invertible):
+            return self.head.log_prob(z, context)
         noise, log_det = self.head.noise(z, context)
         return log_det + self.recalibration.log_prob(noise)
 
