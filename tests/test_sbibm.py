@@ -143,6 +143,10 @@ def test_gaussian_conditionals_have_their_known_laws():
     assert kstest(drawn[:, 1], lambda t: (t + 1) / 2).pvalue > 1e-4
 
 
+def all_data(values):
+    return {f"x_{i + 1}": v for i, v in enumerate(values)}
+
+
 TWO = [
     ("two_moons", {"x_1": -0.3, "x_2": 0.2}, -1, 1),
     ("two_moons", {"x_1": 0.1, "theta_1": 0.4}, -1, [1, 0]),
@@ -152,8 +156,8 @@ TWO = [
     ("gaussian_mixture", {"x_1": 9.5, "x_2": 2.0}, [6, -2], [10, 6]),
     ("gaussian_mixture", {"x_1": 9.5, "theta_2": 2.0}, [6, -2], [10, 6]),
     ("gaussian_mixture", {"x_1": 9.5, "theta_1": 9.3, "x_2": -9.9}, -10, -6),
-    ("slcp", {"theta_1": 0.5, "theta_2": 1.0, "theta_5": -0.4, **{f"x_{i + 1}": v for i, v in enumerate([1, 2, 0, 0, 2, 1.5, 0, 1])}}, -3, 3),
-    ("slcp", {"theta_3": 1.2, "theta_4": -0.8, "theta_5": 0.7, **{f"x_{i + 1}": v for i, v in enumerate([1, 2, 3, 3, 4, 3.5, 2, 4])}}, -3, 3),
+    ("slcp", {"theta_1": 0.5, "theta_2": 1.0, "theta_5": -0.4, **all_data([1, 2, 0, 0, 2, 1.5, 0, 1])}, -3, 3),
+    ("slcp", {"theta_3": 1.2, "theta_4": -0.8, "theta_5": 0.7, **all_data([1, 2, 3, 3, 4, 3.5, 2, 4])}, -3, 3),
 ]
 
 
