@@ -290,6 +290,10 @@ def test_runs_are_kept_and_scored(tmp_path):
     found = row(path, done, task, 100, "exact", 0, tmp_path / WHEEL)
     assert found["c2st"] == pytest.approx(0.5, abs=0.03) and found["c2st_conditionals"] == pytest.approx(0.5, abs=0.02)
     assert found == row(path, done, task, 100, "exact", 0, Path("nowhere"))
+    with zipfile.ZipFile(tmp_path / WHEEL) as archive:
+        archive.extractall(tmp_path / "installed")
+    packed, unpacked = (reference(place, "two_moons", 2) for place in (tmp_path / WHEEL, tmp_path / "installed"))
+    assert (packed.x == x[1]).all() and (packed.theta == theta[1]).all() and (packed.samples == unpacked.samples).all()
     of = figures([{**found, "simulations": 10_000}], ["two_moons"], "exact")
     assert set(of) == {"c2st_two_moons_10k", "c2st_all_conditional_two_moons_10k", "c2st_mean_10k"}
     peer = {**found, "simulations": 10_000, "method": "sbi_nsf"}
