@@ -8,6 +8,7 @@ methods need, so that sbi may live in an environment of its own; ``--kept-only``
 """
 
 import argparse
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from benchmarks.sbibm.references import OBSERVATIONS, find_wheel, reference
 from benchmarks.sbibm.registry import headline, registered
 from benchmarks.sbibm.runs import path_of, run
 from benchmarks.sbibm.tasks import TASKS
+from sbi_da.errors import SbiDaError
 
 
 def main() -> None:
@@ -81,4 +83,7 @@ def report(rows: list[dict[str, Any]], seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SbiDaError as error:
+        sys.exit(f"error: {error}")

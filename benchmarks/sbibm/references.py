@@ -1,12 +1,14 @@
 """Observations of the tasks and draws of their posteriors, as their authors published them.
 
-They are tables inside the wheel ``sbibm-1.1.0-py2.py3-none-any.whl``, which is read as the archive it is and need not be installed.
+They are tables inside the wheel ``sbibm-1.1.0-py2.py3-none-any.whl``, which is read as the archive it is; where sbibm is installed, its
+tables are read from there. None of its code is run.
 """
 
 import bz2
 import io
 import zipfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -35,16 +37,22 @@ class Reference:
 
 
 def find_wheel(path: str | Path | None = None) -> Path:
-    """The wheel: a path to it, or to the folder that holds it; without one, the working folder.
+    """The wheel, or the folder sbibm is installed in.
+
+    Args:
+        path: of the wheel or of the folder that holds it; without one, the working folder and then what is installed.
 
     Raises:
         SbiDaError: it is not there.
     """
     place = Path(path or ".")
     wheel = place / WHEEL if place.is_dir() else place
-    if not wheel.is_file():
-        raise SbiDaError(f"{wheel} is not there: get it with `pip download --no-deps sbibm==1.1.0` and name it with --wheel")
-    return wheel
+    if wheel.is_file():
+        return wheel
+    installed = find_spec("sbibm") if path is None else None
+    if installed and installed.origin:
+        return Path(installed.origin).parents[1]
+    raise SbiDaError(f"{wheel} is not there: get it with `pip download --no-deps sbibm==1.1.0` and name it with --wheel")
 
 
 def reference(wheel: Path, task: str, observation: int) -> Reference:
@@ -53,12 +61,12 @@ def reference(wheel: Path, task: str, observation: int) -> Reference:
     Raises:
         SbiDaError: the wheel does not hold it.
     """
-    folder = f"sbibm/tasks/{task}/files/num_observation_{observation}"
     try:
-        with zipfile.ZipFile(wheel) as archive:
-            x, theta = (_table(archive.read(f"{folder}/{name}.csv"))[0] for name in ("observation", "true_parameters"))
-            samples = _table(bz2.decompress(archive.read(f"{folder}/reference_posterior_samples.csv.bz2")))
-    except (KeyError, zipfile.BadZipFile) as error:
+        root = zipfile.Path(wheel) if wheel.is_file() else wheel
+        folder = root / "sbibm" / "tasks" / task / "files" / f"num_observation_{observation}"
+        x, theta = (_table((folder / f"{name}.csv").read_bytes())[0] for name in ("observation", "true_parameters"))
+        samples = _table(bz2.decompress((folder / "reference_posterior_samples.csv.bz2").read_bytes()))
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise SbiDaError(f"{wheel} holds no observation {observation} of {task}: {error}") from error
     return Reference(x, theta, samples)
 

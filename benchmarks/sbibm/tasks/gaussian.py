@@ -62,7 +62,7 @@ class GaussianMixture(Task):
         return theta + torch.where(wide, *SCALES) * noise
 
     def log_likelihood(self, theta: Tensor, x: Tensor) -> Tensor:  # noqa: D102
-        return torch.logaddexp(*(_log_normal(x - theta, scale) for scale in SCALES)) - math.log(2)
+        return torch.stack([_log_normal(x - theta, scale) for scale in SCALES]).logsumexp(0) - math.log(2)
 
     def draw(self, known: Tensor, values: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """The scale by its odds given what is known, then one variable after the other."""

@@ -19,7 +19,7 @@ __all__ = ["TwoMoons"]
 
 RADIUS, THICKNESS, OFFSET = 0.1, 0.01, 0.25
 REACH, CELLS = 0.2, 200_000
-TRIES = 100_000
+TRIES, BATCH = 10_000, 20_000
 
 
 class TwoMoons(Task):
@@ -48,8 +48,8 @@ class TwoMoons(Task):
         while len(found) < n:
             if drawn > TRIES * n:
                 raise SbiDaError(f"{self.name}: fewer than one draw in {TRIES} fits the values given: they cannot belong together")
-            found = torch.cat([found, self._proposed(known, values, 2 * n, generator)])
-            drawn += 2 * n
+            found = torch.cat([found, self._proposed(known, values, BATCH, generator)])
+            drawn += BATCH
         return found[:n]
 
     def _proposed(self, known: Tensor, values: Tensor, n: int, generator: torch.Generator) -> Tensor:
