@@ -11,6 +11,7 @@ from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.network import FewStepConfig, NetworkConfig
 from sbi_da.posteriors.few_step import FewStepHead
+from sbi_da.posteriors.gaussian import GaussianLayer
 from sbi_da.posteriors.matching import FlowMatchingHead
 from sbi_da.posteriors.spline import SplineHead
 from sbi_da.sources import Source
@@ -61,12 +62,15 @@ def fast_copy(teacher: Estimator, few_step: FewStepConfig | None = None) -> Esti
     state = {k: v for k, v in teacher.state_dict().items() if not k.startswith("head.")}
     state |= {f"head.{k}": v for k, v in copy.head.state_dict().items()}
     copy.load_state_dict(state)
-    if isinstance(copy.head, FewStepHead):
-        rows = head.gaussian.state_dict()
-        if head.gaussian.variables == copy.head.parameters_count:
-            copy.head.gaussian.load_state_dict(rows)
+    if isinstance(copy.head, FewStepHead) and _same_gaussian(copy.head, head):
+        copy.head.gaussian.load_state_dict(head.gaussian.state_dict())
     copy.recalibration = teacher.recalibration
     return copy
+
+
+def _same_gaussian(head: FewStepHead, teacher: SplineHead | FlowMatchingHead) -> bool:
+    """Whether the teacher works in the units of a Gaussian of the parameters, and of nothing else."""
+    return isinstance(teacher.gaussian, GaussianLayer) and teacher.gaussian.variables == head.parameters_count
 
 
 def distil(
@@ -97,7 +101,7 @@ def distil(
         assert isinstance(head, FewStepHead) and isinstance(taught, SplineHead | FlowMatchingHead)
         context = teacher.encode(source.examples(how.objects, 0).observed)
         for parameter in head.gaussian.parameters():
-            parameter.requires_grad_(False)
+            parameter.requires_grad_(not _same_gaussian(head, taught))
         trained = [p for p in head.parameters() if p.requires_grad]
         optimiser = torch.optim.AdamW(trained, how.learning_rate, weight_decay=1e-4)
         for step in track(range(how.steps), "distilling", disable=not progress):
@@ -106,19 +110,25 @@ def distil(
                 group["lr"] = how.learning_rate * float(rate)
             some = context[torch.randint(len(context), (how.batch,))]
             optimiser.zero_grad()
-            _error(head, taught, some, how.draws).mean().backward()
+            error, rough = _error(head, taught, some, how.draws)
+            (error + rough).mean().backward()
             nn.utils.clip_grad_norm_(trained, 1.0)
             optimiser.step()
         fresh = teacher.encode(source.examples(how.held_out, HELD_OUT_EPOCH).observed)
         with torch.no_grad():
-            error = float(_error(head, taught, fresh, how.draws).mean().sqrt())
-    copy.metadata["distillation"] = {"teacher": teacher.network.head, "steps": how.steps, "held_out_error": error}
+            distance = float(_error(head, taught, fresh, how.draws)[0].mean().sqrt())
+    copy.metadata["distillation"] = {"teacher": teacher.network.head, "steps": how.steps, "held_out_error": distance}
     return copy.eval()
 
 
-def _error(head: FewStepHead, teacher: SplineHead | FlowMatchingHead, context: torch.Tensor, draws: int) -> torch.Tensor:
-    """Mean square distance of draws of the same noise, in units of the Gaussian, shape ``(object,)``."""
+def _error(
+    head: FewStepHead, teacher: SplineHead | FlowMatchingHead, context: torch.Tensor, draws: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean square distance of draws of the same noise, in units of the Gaussian; and how ill that fits the draws; each ``(object,)``."""
     noise = torch.randn(len(context), draws, head.parameters_count)
     with torch.no_grad():
-        aim = head.gaussian(context[:, None]).whiten(teacher.transform(noise, context[:, None]))
-    return (head.whitened(noise, context[:, None]) - aim).square().mean(-1).mean(-1)
+        z = teacher.transform(noise, context[:, None])
+    law = head.gaussian(context[:, None])
+    aim = law.whiten(z)
+    distance = (head.whitened(noise, context[:, None]) - aim.detach()).square().mean(-1).mean(-1)
+    return distance, (0.5 * aim.square().mean(-1) - law.log_det / aim.shape[-1]).mean(-1)

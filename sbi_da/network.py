@@ -66,6 +66,8 @@ class MatchingConfig(BaseModel):
         heads: of attention.
         tokens: that the context is read as.
         dropout: share of hidden units that is dropped in training.
+        gaussian: whether it works in the units of a Gaussian that the context gives. Posteriors far narrower than the prior need it; a
+            small set of simulations is better without, for the Gaussian is the first to know its objects by heart.
         questions: what it learns to answer: ``none``, the posterior of all parameters; ``parameters``, any of them given any others;
             ``channels``, scalar channels that were not measured too.
         time_exponent: a of the law of times, of density proportional to t^a; above 0 times near the data are more frequent.
@@ -81,6 +83,7 @@ class MatchingConfig(BaseModel):
     heads: int = Field(4, ge=1)
     tokens: int = Field(4, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)
+    gaussian: bool = True
     questions: Literal["none", "parameters", "channels"] = "parameters"
     time_exponent: float = Field(0.0, gt=-1)
     sigma_min: float = Field(1e-3, ge=0, lt=1)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Gaussian", "GaussianLayer"]
+__all__ = ["Gaussian", "GaussianLayer", "StandardNormal"]
 
 LOG_SCALE = (-2.0, 7.0)
 """Range of the logarithm of Lambda's diagonal."""
@@ -102,3 +102,21 @@ class GaussianLayer(nn.Module):
         flat = out.new_zeros(*out.shape[:-1], size * size).index_copy(-1, self.below, entries)
         unit = flat.unflatten(-1, (size, size)) + torch.eye(size, device=out.device)
         return Gaussian(location, log_scale.exp()[..., None] * unit, log_scale.sum(-1))
+
+
+class StandardNormal(nn.Module):
+    """The standard normal whatever the context.
+
+    Args:
+        variables: how many.
+    """
+
+    def __init__(self, variables: int) -> None:
+        super().__init__()
+        self.variables = variables
+
+    def forward(self, context: Tensor) -> Gaussian:
+        """Gaussians of contexts ``(..., context)``."""
+        location = context.new_zeros(*context.shape[:-1], self.variables)
+        root = torch.eye(self.variables, device=context.device).expand(*context.shape[:-1], -1, -1)
+        return Gaussian(location, root, location.sum(-1))

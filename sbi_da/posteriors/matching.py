@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sbi_da.posteriors.gaussian import Gaussian, GaussianLayer
+from sbi_da.posteriors.gaussian import Gaussian, GaussianLayer, StandardNormal
 from sbi_da.posteriors.known import KnownScores
 from sbi_da.posteriors.solvers import integrate
 from sbi_da.posteriors.velocity import Memory, VelocityTransformer
@@ -46,19 +46,21 @@ class FlowMatchingHead(nn.Module):
         repeats: times and noises per training object.
         solver: ``midpoint``, ``rk4`` or ``dopri5``.
         steps: of the solvers of fixed step.
+        gaussian: whether it works in the units of a Gaussian of the context, or in normal scores.
         known: how it is told known parameters; None: it answers no questions.
     """
 
     def __init__(
         self, parameters: int, context: int, channels: int = 0, width: int = 64, layers: int = 3, heads: int = 4, tokens: int = 4,
         hidden: int = 128, dropout: float = 0.0, time_exponent: float = 0.0, sigma_min: float = 1e-3, repeats: int = 1,
-        solver: str = "midpoint", steps: int = 16, known: KnownScores | None = None,
+        solver: str = "midpoint", steps: int = 16, gaussian: bool = True, known: KnownScores | None = None,
     ) -> None:
         super().__init__()
+        self.with_gaussian = gaussian
         self.known = known
         self.parameters_count, self.variables = parameters, parameters + channels
         self.noise_size = self.variables
-        self.gaussian = GaussianLayer(self.variables, context, hidden)
+        self.gaussian = GaussianLayer(self.variables, context, hidden) if gaussian else StandardNormal(self.variables)
         self.velocity = VelocityTransformer(self.variables, context, width, layers, heads, tokens, dropout=dropout)
         self.time_exponent, self.sigma_min, self.repeats = time_exponent, sigma_min, repeats
         self.solver, self.steps = solver, steps
@@ -81,7 +83,7 @@ class FlowMatchingHead(nn.Module):
         """
         law = self.gaussian(context)
         if known is not None and asked is not None:
-            law = law.given(values, known, asked)
+            law = law.given(values, known, asked) if self.with_gaussian else law
             share = asked.to(values.dtype) / asked.sum(1, keepdim=True).clamp_min(1)
         else:
             share = torch.full_like(values, 1 / values.shape[1])
@@ -89,7 +91,7 @@ class FlowMatchingHead(nn.Module):
         if asked is not None:
             scaled = torch.where(asked, scaled, 0.0)
         rough = 0.5 * scaled.square().sum(1) - law.log_det
-        rough = rough / (values.shape[1] if asked is None else asked.sum(1).clamp_min(1))
+        rough = rough / (values.shape[1] if asked is None else asked.sum(1).clamp_min(1)) if self.with_gaussian else 0.0 * rough
         u = scaled.detach()[:, None]
         n, draws = len(values), self.repeats
         time = torch.rand(n, draws, generator=generator, device=values.device)
@@ -127,7 +129,8 @@ class FlowMatchingHead(nn.Module):
     def ask(self, context: Tensor, values: Tensor, known: Tensor, asked: Tensor) -> "FlowLaw":
         """The law of asked variables; arguments as of :meth:`sbi_da.posteriors.asking.Answering.ask`."""
         at = values[:, None], known[:, None], asked[:, None]
-        return FlowLaw(self, self.gaussian(context[:, None]).given(*at), self.velocity.remember(context), at)
+        law = self.gaussian(context[:, None])
+        return FlowLaw(self, law.given(*at) if self.with_gaussian else law, self.velocity.remember(context), at)
 
     def transform(self, noise: Tensor, context: Tensor) -> Tensor:
         """Map standard normal ``noise``, shape ``(..., parameter)``, to draws; leading dimensions broadcast with the contexts'."""
