@@ -16,7 +16,9 @@ from sbi_da.network import MatchingConfig, NetworkConfig
 from sbi_da.records import Records
 from sbi_da.sources import RecordsSource
 
-__all__ = ["OURS", "Fitted", "Ours"]
+__all__ = ["HEADLINE", "OURS", "Fitted", "Ours"]
+
+HEADLINE = "flow_matching"
 
 HELD_OUT = 0.05
 PASSES = 60
