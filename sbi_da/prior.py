@@ -170,17 +170,17 @@ class Prior:
             columns.append(np.where(outside, np.nan, np.clip(z, -Z_MAX, Z_MAX)))
         return np.stack(columns, axis=-1)
 
-    def from_normal(self, z: np.ndarray, fixed: Mapping[str, float] | None = None) -> dict[str, np.ndarray]:
+    def from_normal(self, z: np.ndarray, fixed: Mapping[str, float | np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """Inverse of :meth:`to_normal`; whatever ``z`` holds, the result lies within the prior's support.
 
         Args:
             z: normal scores, shape ``(..., parameter)``.
-            fixed: parameters held at a value; their scores are not read.
+            fixed: parameters held at a value, or at values that broadcast to shape ``(...)``; their scores are not read.
         """
         theta: dict[str, np.ndarray] = {}
         for i, (name, law) in enumerate(self.laws.items()):
             if fixed and name in fixed:
-                theta[name] = np.full(z.shape[:-1], float(fixed[name]))
+                theta[name] = np.array(np.broadcast_to(np.asarray(fixed[name], float), z.shape[:-1]))
                 continue
             zi = np.clip(np.asarray(z[..., i], float), -Z_MAX, Z_MAX)
             low, high = self._window(name, theta)
