@@ -4,19 +4,20 @@ r"""The posterior of what the members of a cluster share.
 
 f is the share of members that say nothing of :math:`\varphi` (stars of the field): a number, or integrated over a prior. Points are drawn from
 mixtures of Student kernels that close in on the posterior (population Monte Carlo with tempered weights: Cappe et al. 2004, J. Comput.
-Graph. Stat. 13, 907), the first of them from the product of the members' Gaussian approximations and, in case these mislead, from all
-members' draws. No product of kernel estimates is taken: every weight holds the members' densities themselves.
+Graph. Stat. 13, 907), first by mixtures fitted to the members' draws, then by the members' densities themselves
+(:mod:`sbi_da.cluster.ratios`) wherever the integral over what a member has for itself can be done.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from sbi_da.cluster.proposals import StudentMixture, effective, kernels_about, normalised, tempered
+from sbi_da.importance import StudentMixture, effective, kernels_about, normalised, tempered
+from sbi_da.cluster.mixtures import PARTS, Mixtures, PartFits
 from sbi_da.cluster.ratios import Inner, MemberRatios
 from sbi_da.cluster.result import Cluster
 from sbi_da.cluster.shared_prior import SharedPrior
@@ -26,8 +27,12 @@ from sbi_da.posteriors import Posterior
 
 __all__ = ["combine"]
 
-ROUNDS, SEARCHERS, SEARCH_DRAWS, LAST = 25, 200, 8, 4
-"""Rounds of the search at most, points and inner draws of each, and rounds of the answer at most."""
+ROUNDS, ADAPTED, SEARCHERS, LAST = 40, 12, 200, 4
+"""Rounds at most of the search by mixtures, of that by the densities themselves, and of the answer; points of the first, twice the second's."""
+TRUSTED = 0.25
+"""Effective share of the draws of a member's own parameters from which on the integral over them is trusted; twice that where mixtures are
+the better alternative, which it may fall short of by :data:`SHORT` in log."""
+SHORT = 0.3
 SHARES = 24
 """Values of f that stand for its prior, equally probable."""
 ENOUGH = 0.3
@@ -71,45 +76,51 @@ def combine(
     shares = _shares(contamination)
     ratios, rng = MemberRatios(posterior, common, loose, seed), np.random.default_rng([seed, 5])
 
-    def log_joint(u: np.ndarray, inner: Inner) -> np.ndarray:
+    def log_joint(u: np.ndarray, log_ratio: np.ndarray) -> np.ndarray:
         """Log of p(phi) prod_i (...), per score and share, shape ``(share, point)``."""
-        phi = common.coordinates.from_normal(u)
-        inside = (np.abs(u) < 7.9).all(1)
-        base = np.where(inside, target.log_prob(phi) + common.log_jacobian(u, phi), -np.inf) if laws or not common.exact else np.where(
-            inside, norm.logpdf(u).sum(1), -np.inf)
+        base = norm.logpdf(u).sum(1)
+        if laws or not common.exact:
+            phi = common.coordinates.from_normal(u)
+            base = target.log_prob(phi) + common.log_jacobian(u, phi)
+        base = np.where((np.abs(u) < 7.9).all(1), base, -np.inf)
         with np.errstate(divide="ignore"):
-            found = [base + np.logaddexp(np.log1p(-f) + inner.log_ratio, np.log(f)).sum(0) for f in shares]
-        return np.stack(found)
+            return np.stack([base + np.logaddexp(np.log1p(-f) + log_ratio, np.log(f)).sum(0) for f in shares])
 
+    def weigh(by_share: np.ndarray) -> np.ndarray:
+        return np.asarray(logsumexp(by_share, axis=0)) - np.log(len(shares))
+
+    mixtures = Mixtures.fit(ratios.scores)
     proposal = _start(ratios.scores)
     for k in range(ROUNDS):
         u = proposal.sample(SEARCHERS, rng)
-        inner = ratios(u, ratios.points(SEARCH_DRAWS, seed + 100 + k))
-        log_weight = logsumexp(log_joint(u, inner), axis=0) - np.log(len(shares)) - proposal.log_prob(u)
-        good = effective(normalised(log_weight)) >= ENOUGH * SEARCHERS
-        weight = tempered(log_weight, 0.25 * SEARCHERS)
-        proposal = kernels_about(u, weight, rng)
-        if k == 0:
-            ratios.focus(weight @ u)
-        else:
-            ratios.adapt(u, weight, inner)
-        if good and k > 1:
+        log_weight = weigh(log_joint(u, mixtures.log_ratio(common, loose, u))) - proposal.log_prob(u)
+        proposal = kernels_about(u, tempered(log_weight, 0.25 * SEARCHERS), rng)
+        if k > 1 and effective(normalised(log_weight)) >= ENOUGH * SEARCHERS:
             break
+    trusted, proposal = _adapted(ratios, mixtures, proposal, lambda u, r: weigh(log_joint(u, r)), draws, rng, seed)
     noise = ratios.points(draws, seed)
     for _ in range(LAST):
         u = proposal.sample(points, rng)
-        inner = ratios(u, noise)
-        by_share = log_joint(u, inner)
-        log_weight = logsumexp(by_share, axis=0) - np.log(len(shares)) - proposal.log_prob(u)
+        inner = ratios(u, noise) if trusted.any() else None
+        log_ratio = mixtures.log_ratio(common, loose, u)
+        if inner is not None:
+            log_ratio = np.where(trusted[:, None], inner.log_ratio, log_ratio)
+        by_share = log_joint(u, log_ratio)
+        log_weight = weigh(by_share) - proposal.log_prob(u)
         if effective(normalised(log_weight)) >= ENOUGH * points:
             break
         proposal = kernels_about(u, tempered(log_weight, 0.25 * points), rng)
     if not np.isfinite(log_weight).any():
         raise SbiDaError(f"cluster: no {', '.join(common.names)} is possible for all {len(ratios)} members: allow for contamination")
+    error = np.zeros((len(ratios), points, max(draws, PARTS)), np.float32)
+    if inner is not None and inner.log_weight.shape[2] > 1:
+        error[..., :draws] = (normalised(inner.log_weight) - 1 / draws) * np.sqrt(draws / (draws - 1))
+    if not trusted.all():
+        error[~trusted] = 0.0
+        error[~trusted, :, :PARTS] = PartFits(ratios.scores[~trusted]).errors(common, loose, u)
     cluster = Cluster(
-        ratios, u, common.coordinates.from_normal(u), normalised(log_weight), inner.log_ratio,
-        normalised(inner.log_weight).astype(np.float32), shares, normalised(by_share, axis=0).T,
-        float(logsumexp(log_weight) - np.log(len(u))),
+        ratios, mixtures, trusted, u, common.coordinates.from_normal(u), normalised(log_weight), log_ratio, error, shares,
+        normalised(by_share, axis=0).T, float(logsumexp(log_weight) - np.log(len(u))),
     )
     if cluster.flag:
         warnings.warn(
@@ -118,6 +129,50 @@ def combine(
             stacklevel=2,
         )
     return cluster
+
+
+def _adapted(
+    ratios: MemberRatios, mixtures: Mixtures, proposal: StudentMixture, log_target: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    draws: int, rng: np.random.Generator, seed: int,
+) -> tuple[np.ndarray, StudentMixture]:
+    """Rounds with the members' densities themselves.
+
+    Returns:
+        Whose ratios these give, boolean, shape ``(member,)``, and the proposal of the next round.
+    """
+    if not ratios.own:
+        trusted = np.ones(len(ratios), bool)
+    for k in range(ADAPTED):
+        u = proposal.sample(SEARCHERS // 2, rng)
+        if k == 0:
+            ratios.focus(u.mean(0))
+        inner = ratios(u, ratios.points(draws, seed + 100 + k))
+        approximate = mixtures.log_ratio(ratios.shared, ratios.spread, u)
+        if ratios.own:
+            trusted = _trusted(inner, approximate, len(ratios.own) < len(ratios.shared.names))
+        log_weight = log_target(u, np.where(trusted[:, None], inner.log_ratio, approximate)) - proposal.log_prob(u)
+        good = effective(normalised(log_weight)) >= ENOUGH * len(u)
+        weight = tempered(log_weight, 0.25 * len(u))
+        proposal = kernels_about(u, weight, rng)
+        ratios.adapt(u, weight, inner)
+        if k > 1 and (good or not trusted.any()):
+            break
+    return trusted, proposal
+
+
+def _trusted(inner: Inner, approximate: np.ndarray, few: bool) -> np.ndarray:
+    """Whose integrals can be trusted, boolean, shape ``(member,)``.
+
+    Args:
+        inner: the integrals.
+        approximate: log ratios of mixtures, shape ``(member, point)``.
+        few: whether members have fewer parameters for themselves than they share: integrals are then easier than densities of draws. Otherwise
+            one that falls short of the mixture has missed something.
+    """
+    size = np.median(effective(normalised(inner.log_weight)), axis=1) / inner.log_weight.shape[2]
+    if few:
+        return np.asarray(size >= TRUSTED)
+    return (size >= 2 * TRUSTED) & (np.median(inner.log_ratio - approximate, axis=1) >= -SHORT)
 
 
 def _start(scores: np.ndarray) -> StudentMixture:

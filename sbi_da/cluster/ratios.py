@@ -8,7 +8,7 @@ With shared parameters :math:`\varphi` and a member's own :math:`\psi`,
 where q is the joint density that every head has. A parameter with a spread s is one that each member has for itself, drawn about
 the shared value: it joins :math:`\psi`, with the normal law about the shared value, cut at the prior's bounds, as a further factor and
 :math:`p(\varphi)` at the member's own value. :math:`g_i` is a Student law about a linear regression of a member's draws on the shared
-parameters, fitted again where the cluster turns out to be. The same low-discrepancy points serve every :math:`\varphi`, so that
+parameters, fitted again where the cluster turns out to be. Where that law proposes badly, :mod:`sbi_da.cluster.mixtures` serves instead. The same low-discrepancy points serve every :math:`\varphi`, so that
 :math:`r_i` is a smooth function; what their finite number does to a result is known from how their weights vary. Where a head has densities of
 marginals of its own, these are taken, and nothing is integrated.
 """
@@ -21,14 +21,14 @@ import numpy as np
 from scipy.special import log_ndtr, logsumexp, ndtri
 from scipy.stats import chi2, norm, qmc
 
-from sbi_da.cluster.proposals import DEGREES, effective, normalised, student_log_prob
+from sbi_da.importance import DEGREES, effective, normalised, student_log_prob
 from sbi_da.cluster.shared_prior import SharedPrior
 from sbi_da.errors import SbiDaError
 from sbi_da.posteriors import Posterior
 
 __all__ = ["Inner", "MemberRatios"]
 
-PILOT, NEAR, FEWEST = 1000, (1.0, 0.3, 0.1, 0.03, 0.01, 0.0), 150
+PILOT, NEAR, FEWEST = 3000, (1.0, 0.3, 0.1, 0.03, 0.01, 0.0), 150
 """Draws of a member; how narrowly its regression looks about the cluster; effective draws it wants there."""
 INFLATION, RIDGE = 1.3, 1e-8
 BLOCK = 400_000
@@ -63,7 +63,8 @@ class MemberRatios:
     Attributes:
         marginal: whether they are taken.
         own: names of the parameters integrated over, in the prior's order.
-        scores: of the members' draws of the shared parameters in their coordinates, shape ``(member, draw, shared)``.
+        drawn: the members' draws, each of shape ``(member, draw)``.
+        scores: theirs of the shared parameters in their coordinates, shape ``(member, draw, shared)``.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class MemberRatios:
     ) -> None:
         self.shared, self.spread, self.posterior = shared, dict(spread), posterior
         z = posterior.normal_scores(PILOT, seed).astype(float)
-        theta = posterior.prior.from_normal(z)
+        self.drawn = theta = posterior.prior.from_normal(z)
         self.scores = shared.coordinates.to_normal({k: theta[k] for k in shared.names})
         marginal = _marginal(posterior, shared, theta) if marginals else None
         self.marginal = marginal is not None
@@ -97,6 +98,7 @@ class MemberRatios:
             first = (effective(nearness) >= FEWEST).argmax(0)
             weight = nearness[first, np.arange(len(self))]
         self._fit(self.scores[..., self._sharp], self._pilot, weight)
+        self._seen, self._pulled = self._sharp, bool(self._loose)
 
     def adapt(self, u: np.ndarray, weight: np.ndarray, inner: Inner) -> None:
         """Fit the proposals again to what was evaluated at points ``u``, shape ``(point, shared)``, of these weights."""
@@ -108,8 +110,9 @@ class MemberRatios:
         powers = np.array([1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05])
         found = np.stack([normalised(t * flat) for t in powers])
         chosen = found[(effective(found) >= min(60, 0.3 * flat.shape[1])).argmax(0), np.arange(members)]
-        regressors = np.broadcast_to(u[None, :, None, self._sharp], (members, points, draws, len(self._sharp)))
+        regressors = np.broadcast_to(u[None, :, None], (members, points, draws, u.shape[1]))
         self._fit(regressors.reshape(members, points * draws, -1), inner.scores.reshape(members, -1, size), chosen)
+        self._seen, self._pulled = list(range(u.shape[1])), False  # what was evaluated holds the pull of the shared value already
 
     def _fit(self, regressors: np.ndarray, response: np.ndarray, weight: np.ndarray) -> None:
         """Weighted linear regression for each member, shapes ``(member, draw, ...)``."""
@@ -199,10 +202,10 @@ class MemberRatios:
 
     def _proposal(self, u: np.ndarray, phi: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Centres ``(member, point, own)`` and roots ``(member, point or 1, own, own)`` of the proposals."""
-        design = (u[None][..., self._sharp] - self._centre) / self._scale
+        design = (u[None][..., self._seen] - self._centre) / self._scale
         design = np.concatenate([np.ones((*design.shape[:2], 1)), design], axis=-1)
         mean, covariance = design @ self._slope, self._covariance[:, None]
-        if self._loose:
+        if self._pulled:
             precision = np.linalg.inv(covariance) * np.ones((1, len(u), 1, 1))
             pull = np.einsum("npij,npj->npi", precision, mean)
             for j, k, name in self._loose:

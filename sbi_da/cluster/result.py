@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sbi_da.cluster.proposals import effective
+from sbi_da.importance import effective, kernels_about
+from sbi_da.cluster.mixtures import Mixtures
 from sbi_da.cluster.ratios import MemberRatios
 from sbi_da.errors import SbiDaError
 from sbi_da.posteriors.noise import resample
@@ -19,8 +20,9 @@ FEWEST = 100
 LOW_ESS, NOISY = "low_ess", "monte_carlo_error"
 LARGEST_ERROR = 0.3
 """Monte Carlo error, in standard deviations, above which a result is flagged."""
-PROPOSALS = 2000
-"""Proposals, at least, for a member's own parameters."""
+PROPOSALS, SMOOTHING = 2000, 0.1
+"""Proposals, at least, for a member's own parameters; where its own draws serve instead, kernels that smooth the cluster's points, as a
+share of their covariance."""
 
 
 @dataclass(frozen=True)
@@ -29,22 +31,26 @@ class Cluster:
 
     Attributes:
         ratios: of the members.
+        mixtures: fitted to the members' draws.
+        trusted: whose ratios are integrals of their densities; the others' are mixtures. Boolean, shape ``(member,)``.
         scores: of the points, shape ``(point, shared)``.
         phi: shared parameters of the points, each of shape ``(point,)``.
         weight: of the points, sums to one.
         log_ratio: log p(phi | x_i) / p(phi), shape ``(member, point)``.
-        inner: weights of the draws of members' own parameters, shape ``(member, point, draw)``; they sum to one over draws.
+        errors: of the log ratio, as independent deviations whose squares add up, shape ``(member, point, deviation)``.
         shares: values of f, shape ``(share,)``.
         share_weight: probability of each at each point, shape ``(point, share)``.
         log_bayes_factor: log of the evidence for one cluster (of such contamination) over that for unrelated objects.
     """
 
     ratios: MemberRatios
+    mixtures: Mixtures
+    trusted: np.ndarray
     scores: np.ndarray
     phi: dict[str, np.ndarray]
     weight: np.ndarray
     log_ratio: np.ndarray
-    inner: np.ndarray
+    errors: np.ndarray
     shares: np.ndarray
     share_weight: np.ndarray
     log_bayes_factor: float
@@ -109,7 +115,7 @@ class Cluster:
     def summary(self) -> xr.Dataset:
         """Mean, standard deviation, 5, 16, 50, 84, 95 % quantiles and the Monte Carlo error of the mean, dimension ``parameter``.
 
-        The error counts the finite number of points and that of the draws of members' own parameters at each of them.
+        The error counts the finite number of points and that of the draws behind the members' ratios.
         """
         rows: dict[str, list[float]] = {}
         belongs = self._belongs()
@@ -132,12 +138,8 @@ class Cluster:
         return out.assign_coords(unit=("parameter", [units.get(k, "") for k in rows]))
 
     def _inner_error(self, about: np.ndarray, belongs: np.ndarray) -> float:
-        """Standard error of a mean from the draws at each point: how each draw, the same at all points, moves it."""
-        draws = self.inner.shape[2]
-        if draws == 1:
-            return 0.0
-        moved = np.einsum("np,npr->nr", belongs * (self.weight * about), self.inner - np.float32(1 / draws))
-        return float(np.sqrt(draws / (draws - 1) * np.square(moved).sum()))
+        """Standard error of a mean from the errors of the ratios: how each deviation, the same at all points, moves it."""
+        return float(np.sqrt(np.square(np.einsum("np,npr->nr", belongs * (self.weight * about), self.errors)).sum()))
 
     def members(self, n: int = 1000, seed: int = 0) -> xr.Dataset:
         """Each member's parameters and derived quantities, given that it belongs to this cluster.
@@ -148,21 +150,20 @@ class Cluster:
         """
         if n < 1:
             raise SbiDaError(f"draws must be at least 1, not {n}")
-        ratios, posterior = self.ratios, self.ratios.posterior
-        joint = ratios if not ratios.marginal else MemberRatios(posterior, ratios.shared, ratios.spread, seed, marginals=False)
-        if ratios.marginal:
-            joint.focus(self.weight @ self.scores)
-        count = max(PROPOSALS, 2 * n)
-        with np.errstate(divide="ignore"):
-            chosen = resample(np.log(self.weight)[None], count, np.array(["members"]), seed)[0][0]
-            belongs = np.log(self._belongs())[:, chosen]
-        noise = joint.noise(count, seed)
-        inner = joint(self.scores[chosen], noise)
-        log_weight = inner.log_weight[..., 0] + belongs - self.log_ratio[:, chosen]
+        posterior = self.ratios.posterior
+        theta, log_weight = self._integrated(max(PROPOSALS, 2 * n), seed)
+        if not self.trusted.all():
+            own, own_weight = self._reweighted(seed)
+            some = np.flatnonzero(~self.trusted)
+            short = own_weight.shape[1] - log_weight.shape[1]
+            log_weight = np.pad(log_weight, ((0, 0), (0, max(0, short))), constant_values=-np.inf)
+            log_weight[some] = -np.inf
+            log_weight[some, : own_weight.shape[1]] = own_weight[some]
+            for k in theta:
+                theta[k] = np.pad(theta[k], ((0, 0), (0, max(0, short))))
+                theta[k][some, : own_weight.shape[1]] = own[k][some]
         kept, ess = resample(np.where(np.isnan(log_weight), -np.inf, log_weight), n, posterior.ids, seed)
-        theta = joint.parameters(self.scores[chosen], inner.scores)
-        theta = {k: np.take_along_axis(v[..., 0], kept, axis=1) for k, v in theta.items()}
-        theta = {k: np.where(ess[:, None] > 0, v, np.nan) for k, v in theta.items()}
+        theta = {k: np.where(ess[:, None] > 0, np.take_along_axis(v, kept, axis=1), np.nan) for k, v in theta.items()}
         if posterior.derived and posterior.derive is not None:
             valid = ess > 0
             found = posterior.derive({k: v[valid].ravel() for k, v in theta.items()})
@@ -172,3 +173,24 @@ class Cluster:
         data: dict[str, Any] = {k: (("object", "draw"), v, {"units": posterior.units.get(k, "")}) for k, v in theta.items()}
         out = xr.Dataset(data, coords={"object": posterior.ids, "draw": np.arange(n)}, attrs={"seed": seed})
         return out.assign(membership=self.membership(), effective_sample_size=("object", ess))
+
+    def _integrated(self, count: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Parameters of members, shape ``(member, draw)``, proposed at the cluster's points, and the logarithms of their weights."""
+        ratios = self.ratios
+        joint = ratios
+        if ratios.marginal:
+            joint = MemberRatios(ratios.posterior, ratios.shared, ratios.spread, seed, marginals=False)
+            joint.focus(self.weight @ self.scores)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            chosen = resample(np.log(self.weight)[None], count, np.array(["members"]), seed)[0][0]
+            inner = joint(self.scores[chosen], joint.noise(count, seed))
+            log_weight = inner.log_weight[..., 0] + np.log(self._belongs())[:, chosen] - self.log_ratio[:, chosen]
+        return {k: v[..., 0] for k, v in joint.parameters(self.scores[chosen], inner.scores).items()}, log_weight
+
+    def _reweighted(self, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The members' own draws, shape ``(member, draw)``, and the logarithms of their weights: cluster over member, at their scores."""
+        ratios = self.ratios
+        theta, u = ratios.drawn, ratios.scores
+        about = kernels_about(self.scores, self.weight, np.random.default_rng([seed, 17]), SMOOTHING)
+        cluster = about.log_prob(u.reshape(-1, u.shape[-1])).reshape(u.shape[:2])
+        return dict(theta), cluster - self.mixtures.log_prob(u)

@@ -1,4 +1,4 @@
-"""Mixtures of Student kernels, which propose where importance sampling looks (Cappe et al. 2004, J. Comput. Graph. Stat. 13, 907)."""
+"""Importance sampling: weights, and mixtures of Student kernels that propose (Cappe et al. 2004, J. Comput. Graph. Stat. 13, 907)."""
 
 from dataclasses import dataclass
 
@@ -54,13 +54,13 @@ class StudentMixture:
         return np.asarray(logsumexp(student_log_prob(square, log_det, size), axis=1)) - np.log(count)
 
 
-def kernels_about(u: np.ndarray, weight: np.ndarray, rng: np.random.Generator) -> StudentMixture:
+def kernels_about(u: np.ndarray, weight: np.ndarray, rng: np.random.Generator, width: float = WIDTH) -> StudentMixture:
     """Kernels about the points ``u``, shape ``(point, dimension)``, that carry the weight."""
     centres = u[rng.choice(len(u), KERNELS, p=weight)]
     about = u - weight @ u
     covariance = (about * weight[:, None]).T @ about
     floor = 1e-12 + 1e-6 * np.trace(covariance) / len(covariance)
-    return StudentMixture(centres, np.linalg.cholesky(WIDTH * covariance + floor * np.eye(u.shape[1]))[None])
+    return StudentMixture(centres, np.linalg.cholesky(width * covariance + floor * np.eye(u.shape[1]))[None])
 
 
 def normalised(log_weight: np.ndarray, axis: int = -1) -> np.ndarray:
