@@ -1,4 +1,4 @@
-r"""The likelihood of what a survey records of one object, given noise-free signals: the density that :func:`~sbi_da.simulation.observe` draws from.
+r"""The likelihood of what a survey records of one object, given noise-free signals: the density of :func:`~sbi_da.simulation.observe`.
 
 For the channels of a survey, with the systematic term e of its magnitudes (zero for half of the objects, log-uniform from 0.005 to 0.05
 mag for the others),
@@ -6,12 +6,12 @@ mag for the others),
 .. math:: p = \sum_e p(e) \prod_c p(\sigma_{q,c}\mid m_r, e)\; N\bigl(x_c;\, m_c,\, \sigma_c^2 + \max(e, \mathrm{floor})^2 + s_c^2\bigr)
           \prod_{l} P(x_l > L_l \mid m_l, e).
 
-The quoted error :math:`\sigma_q` speaks of e, and through :math:`\sigma_c^2 = \sigma_q^2 - e^2`, log-normal about the card's law, of the reference
-magnitude :math:`m_r`; where the card has no scatter of quoted errors it is taken as given. A limit says that the noisy magnitude would have
-been fainter; quoted errors are unknown there and integrated over. An object brighter than the saturation of a channel is not in it. Of a channel
-whose error follows another one that is absent, that other one must have been detected. Normal offsets of the simulator (:math:`s_c`) are added to
-variances, and left out of :math:`m_r`, where they change an error by less than it scatters. What is absent leaves no trace. Left out are
-factors without parameters: whether a measured value is above the depth, and the law of depths.
+The quoted error :math:`\sigma_q` speaks of e, and through :math:`\sigma_c^2 = \sigma_q^2 - e^2`, log-normal about the card's law, of the
+reference magnitude :math:`m_r`; where the card has no scatter of quoted errors it is taken as given. A limit says that the noisy
+magnitude would have been fainter; quoted errors are unknown there and integrated over. An object brighter than the saturation of a
+channel is not in it. Of a channel whose error follows another one that is absent, that other one must have been detected. Normal offsets
+of the simulator (:math:`s_c`) are added to variances, and left out of :math:`m_r`, where they change an error by less than it scatters.
+What is absent leaves no trace. Left out are factors without parameters: whether a measured value is above the depth, and the law of depths.
 """
 
 import numpy as np
@@ -41,7 +41,8 @@ def systematic_terms(smallest_error: float) -> tuple[np.ndarray, np.ndarray]:
     """Values of e [mag] and their probabilities.
 
     Args:
-        smallest_error: smallest quoted error of a magnitude, which e cannot exceed; infinite without any. Near it cells are narrow: the formal
+        smallest_error: smallest quoted error of a magnitude, which e cannot exceed; infinite without any. Near it cells are narrow: the
+            formal
             error is what is left.
     """
     high = min(LARGEST, smallest_error)

@@ -1,11 +1,12 @@
 r"""Posteriors refined by the likelihood: draws of an estimator, weighted by how well they explain the measurements.
 
-.. math:: w = \frac{p(x\mid\theta)\,p(\theta)}{g(\theta)},\qquad g = (1 - \epsilon)\,q(\theta\mid x) + \epsilon\,q_\mathrm{wide}(\theta\mid x)
+.. math:: w = \frac{p(x\mid\theta)\,p(\theta)}{g(\theta)},\qquad
+          g = (1 - \epsilon)\,q(\theta\mid x) + \epsilon\,q_\mathrm{wide}(\theta\mid x)
 
-with the likelihood of :mod:`sbi_da.likelihood`, a mean over draws of the simulator's nuisances (and of parameters the estimator does not infer),
-which leaves the weights unbiased, and a part of the proposals widened in normal scores (defensive sampling: Hesterberg 1995, Technometrics
-37, 185): a posterior that is too narrow then shows in the weights. Further rounds propose from kernels about what carries the weight. The effective
-sample size says how much was left; the mean of the weights is the evidence.
+with the likelihood of :mod:`sbi_da.likelihood`, a mean over draws of the simulator's nuisances (and of parameters the estimator does not
+infer), which leaves the weights unbiased, and a part of the proposals widened in normal scores (defensive sampling: Hesterberg 1995,
+Technometrics 37, 185): a posterior that is too narrow then shows in the weights. Further rounds propose from kernels about what carries
+the weight. The effective sample size says how much was left; the mean of the weights is the evidence.
 """
 
 import warnings
@@ -144,7 +145,7 @@ def refine(
     if draws < 2 or nuisances < 1 or rounds < 1:
         raise SbiDaError(f"refine: draws ({draws}) must be at least 2, nuisances ({nuisances}) and rounds ({rounds}) at least 1")
     if estimator.target != "density":
-        raise SbiDaError(f"refine: this estimator infers the {estimator.target} {', '.join(estimator.parameter_names)}: no likelihood knows it")
+        raise SbiDaError(f"refine: this estimator infers the {estimator.target} {', '.join(estimator.parameter_names)}: there is no likelihood")
     simulator = simulator or simulator_of(estimator)
     strange = [name for name in estimator.parameter_names if name not in simulator.prior.names]
     if strange:
@@ -224,8 +225,8 @@ def _resampled(posterior: Posterior, z: np.ndarray, log_weight: np.ndarray, draw
     }
     if low.any():
         warnings.warn(
-            f"effective sample size below {min(100, draws / 2):g} for {low.sum()} of {len(ess)} objects (lowest {ess.min():.0f}): few of the "
-            "estimator's draws explain what was measured; raise draws or rounds, or doubt the estimator or the simulator there",
+            f"effective sample size below {min(100, draws / 2):g} for {low.sum()} of {len(ess)} objects (lowest {ess.min():.0f}): few of "
+            "the estimator's draws explain what was measured; raise draws or rounds, or doubt the estimator or the simulator there",
             stacklevel=3,
         )
     return xr.Dataset(data, coords={"object": posterior.ids, "draw": np.arange(draws)}, attrs={"seed": seed})

@@ -2,8 +2,8 @@ r"""The posterior of what the members of a cluster share.
 
 .. math:: p(\varphi\mid x_1\dots x_n) \propto p(\varphi) \prod_i \left[(1-f)\,\frac{p(\varphi\mid x_i)}{p(\varphi)} + f\right]
 
-f is the share of members that say nothing of :math:`\varphi` (stars of the field): a number, or integrated over a prior. Points are drawn from
-mixtures of Student kernels that close in on the posterior (population Monte Carlo with tempered weights: Cappe et al. 2004, J. Comput.
+f is the share of members that say nothing of :math:`\varphi` (stars of the field): a number, or integrated over a prior. Points are drawn
+from mixtures of Student kernels that close in on the posterior (population Monte Carlo with tempered weights: Cappe et al. 2004, J. Comput.
 Graph. Stat. 13, 907), first by mixtures fitted to the members' draws, then by the members' densities themselves
 (:mod:`sbi_da.cluster.ratios`) wherever the integral over what a member has for itself can be done.
 """
@@ -16,19 +16,20 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from sbi_da.importance import StudentMixture, effective, kernels_about, normalised, tempered
 from sbi_da.cluster.mixtures import PARTS, Mixtures, PartFits
 from sbi_da.cluster.ratios import Inner, MemberRatios
 from sbi_da.cluster.result import Cluster
 from sbi_da.cluster.shared_prior import SharedPrior
 from sbi_da.distributions import Distribution, Law, distribution_from_dict
 from sbi_da.errors import SbiDaError
+from sbi_da.importance import StudentMixture, effective, kernels_about, normalised, tempered
 from sbi_da.posteriors import Posterior
 
 __all__ = ["combine"]
 
 ROUNDS, ADAPTED, SEARCHERS, LAST = 40, 12, 200, 4
-"""Rounds at most of the search by mixtures, of that by the densities themselves, and of the answer; points of the first, twice the second's."""
+"""Rounds at most of the search by mixtures, of that by the densities themselves, and of the answer; points of the first, twice the
+second's."""
 TRUSTED = 0.25
 """Effective share of the draws of a member's own parameters from which on the integral over them is trusted; twice that where mixtures are
 the better alternative, which it may fall short of by :data:`SHORT` in log."""
@@ -67,21 +68,15 @@ def combine(
     """
     loose = dict(spread or {})
     common = _check(posterior, shared, loose, points, draws)
-    if loose and not common.exact:
-        raise SbiDaError(
-            f"cluster: the prior of {', '.join(common.names)} depends on parameters that are not shared: share these too, or leave out spread"
-        )
     laws = {k: law if isinstance(law, Law) else distribution_from_dict(law, f"prior.{k}") for k, law in (prior or {}).items()}
-    target = common.replaced(laws) if laws else common
     shares = _shares(contamination)
     ratios, rng = MemberRatios(posterior, common, loose, seed), np.random.default_rng([seed, 5])
 
     def log_joint(u: np.ndarray, log_ratio: np.ndarray) -> np.ndarray:
         """Log of p(phi) prod_i (...), per score and share, shape ``(share, point)``."""
         base = norm.logpdf(u).sum(1)
-        if laws or not common.exact:
-            phi = common.coordinates.from_normal(u)
-            base = target.log_prob(phi) + common.log_jacobian(u, phi)
+        if laws:
+            base = base + common.log_ratio(laws, common.coordinates.from_normal(u))
         base = np.where((np.abs(u) < 7.9).all(1), base, -np.inf)
         with np.errstate(divide="ignore"):
             return np.stack([base + np.logaddexp(np.log1p(-f) + log_ratio, np.log(f)).sum(0) for f in shares])
@@ -124,8 +119,8 @@ def combine(
     )
     if cluster.flag:
         warnings.warn(
-            f"cluster of {len(ratios)}: {cluster.flag}: effective sample size {cluster.effective_sample_size:.0f} of {points} points, Monte Carlo "
-            f"error up to {cluster.relative_error:.2f} standard deviations: raise points or draws, or allow for contamination",
+            f"cluster of {len(ratios)}: {cluster.flag}: effective sample size {cluster.effective_sample_size:.0f} of {points} points, "
+            f"Monte Carlo error up to {cluster.relative_error:.2f} standard deviations: raise points or draws, or allow for contamination",
             stacklevel=2,
         )
     return cluster
@@ -166,7 +161,8 @@ def _trusted(inner: Inner, approximate: np.ndarray, few: bool) -> np.ndarray:
     Args:
         inner: the integrals.
         approximate: log ratios of mixtures, shape ``(member, point)``.
-        few: whether members have fewer parameters for themselves than they share: integrals are then easier than densities of draws. Otherwise
+        few: whether members have fewer parameters for themselves than they share: integrals are then easier than densities of draws.
+            Otherwise
             one that falls short of the mixture has missed something.
     """
     size = np.median(effective(normalised(inner.log_weight)), axis=1) / inner.log_weight.shape[2]

@@ -1,9 +1,9 @@
 r"""Ratios from draws alone: a Gaussian mixture for each member's marginal, fitted to its draws.
 
 Where the parameters a member has for itself lie on a thin curved sheet (distance is shared; age, metallicity, mass and extinction are
-not), no simple law proposes them, and the integral of :mod:`sbi_da.cluster.ratios` fails; the marginal itself is smooth. A mixture is fitted
-by EM in the coordinates of the shared prior, where that prior is N(0, I). :data:`FLOOR` of the prior is added: draws say nothing of values
-so improbable that none of them lies there.
+not), no simple law proposes them, and the integral of :mod:`sbi_da.cluster.ratios` fails; the marginal itself is smooth. A mixture is
+fitted by EM in the coordinates of the shared prior, where that prior is N(0, I). :data:`FLOOR` of the prior is added: draws say nothing
+of values so improbable that none of them lies there.
 """
 
 from dataclasses import dataclass
@@ -62,11 +62,7 @@ class Mixtures:
     def log_ratio(self, shared: SharedPrior, spread: dict[str, float], u: np.ndarray) -> np.ndarray:
         """Log p(phi | x) / p(phi) at points ``u``, shape ``(point, dimension)``; with a spread, its mean about the points."""
         if not spread:
-            correction = norm.logpdf(u).sum(-1)
-            if not shared.exact:
-                phi = shared.coordinates.from_normal(u)
-                correction = shared.log_prob(phi) + shared.log_jacobian(u, phi)
-            return self.log_prob(u[None]) - correction
+            return self.log_prob(u[None]) - norm.logpdf(u).sum(-1)
         phi = shared.coordinates.from_normal(u)
         levels = qmc.Sobol(len(spread), rng=np.random.default_rng(0)).random(NODES).clip(1e-9, 1 - 1e-9)
         own = {k: np.repeat(v[:, None], NODES, axis=1) for k, v in phi.items()}

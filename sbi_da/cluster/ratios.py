@@ -8,9 +8,9 @@ With shared parameters :math:`\varphi` and a member's own :math:`\psi`,
 where q is the joint density that every head has. A parameter with a spread s is one that each member has for itself, drawn about
 the shared value: it joins :math:`\psi`, with the normal law about the shared value, cut at the prior's bounds, as a further factor and
 :math:`p(\varphi)` at the member's own value. :math:`g_i` is a Student law about a linear regression of a member's draws on the shared
-parameters, fitted again where the cluster turns out to be. Where that law proposes badly, :mod:`sbi_da.cluster.mixtures` serves instead. The same low-discrepancy points serve every :math:`\varphi`, so that
-:math:`r_i` is a smooth function; what their finite number does to a result is known from how their weights vary. Where a head has densities of
-marginals of its own, these are taken, and nothing is integrated.
+parameters, fitted again where the cluster turns out to be. Where that law proposes badly, :mod:`sbi_da.cluster.mixtures` serves instead.
+The same low-discrepancy points serve every :math:`\varphi`, so that :math:`r_i` is a smooth function; what their finite number does to a
+result is known from how their weights vary. Where a head has densities of marginals of its own, these are taken, and nothing is integrated.
 """
 
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ import numpy as np
 from scipy.special import log_ndtr, logsumexp, ndtri
 from scipy.stats import chi2, norm, qmc
 
-from sbi_da.importance import DEGREES, effective, normalised, student_log_prob
 from sbi_da.cluster.shared_prior import SharedPrior
 from sbi_da.errors import SbiDaError
+from sbi_da.importance import DEGREES, effective, normalised, student_log_prob
 from sbi_da.posteriors import Posterior
 
 __all__ = ["Inner", "MemberRatios"]
@@ -190,7 +190,7 @@ class MemberRatios:
             log_weight = log_weight - self.prior.log_density_ratio(name, theta, z[..., k])
         for _, _, name in self._loose:
             log_weight = log_weight + self._kernel(name, theta[name], phi[name][None, :, None])
-        prior = self.shared.log_prob({k: theta[k] for k in self.shared.names} if self._loose else phi)
+        prior = self.shared.coordinates.log_prob({k: theta[k] for k in self.shared.names} if self._loose else phi)
         log_weight = log_weight - (prior if self._loose else prior[None, :, None])
         inside = (np.abs(scores) < 7.9).all(-1)
         return np.where(inside & (log_weight > -np.inf), log_weight, -np.inf), scores

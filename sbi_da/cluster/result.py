@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sbi_da.importance import effective, kernels_about
 from sbi_da.cluster.mixtures import Mixtures
 from sbi_da.cluster.ratios import MemberRatios
 from sbi_da.errors import SbiDaError
+from sbi_da.importance import effective, kernels_about
 from sbi_da.posteriors.noise import resample
 from sbi_da.posteriors.posterior import QUANTILES
 
