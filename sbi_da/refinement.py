@@ -145,7 +145,7 @@ def refine(
     if draws < 2 or nuisances < 1 or rounds < 1:
         raise SbiDaError(f"refine: draws ({draws}) must be at least 2, nuisances ({nuisances}) and rounds ({rounds}) at least 1")
     if estimator.target != "density":
-        raise SbiDaError(f"refine: this estimator infers the {estimator.target} {', '.join(estimator.parameter_names)}: there is no likelihood")
+        raise SbiDaError(f"refine: this estimator infers the {estimator.target} {estimator.parameter_names[0]}, which has no likelihood here")
     simulator = simulator or simulator_of(estimator)
     strange = [name for name in estimator.parameter_names if name not in simulator.prior.names]
     if strange:
@@ -165,25 +165,28 @@ def refine(
     for i in range(len(records)):
         rng = object_generator(records.ids[i], seed + 23)
         one = observed.take(np.array([i]))
-        log_weight[i] = _log_joint(joint, posterior.prior, z[i], one, rng) - log_proposal[i]
+        log_weight[i] = _log_weight(joint, posterior.prior, z[i], log_proposal[i], one, rng)
         for _ in range(rounds - 1):
             if effective(normalised(log_weight[i])) >= draws / 2 or not np.isfinite(log_weight[i]).any():
                 break
             kernels = kernels_about(z[i], tempered(log_weight[i], TEMPERED * draws), rng)
             again = kernels.sample(draws, rng)
-            found = _log_joint(joint, posterior.prior, again, one, rng) - kernels.log_prob(again)
+            found = _log_weight(joint, posterior.prior, again, kernels.log_prob(again), one, rng)
             if effective(normalised(found)) >= effective(normalised(log_weight[i])):
                 z[i], log_weight[i] = again, found
     return _resampled(posterior, z, log_weight, draws, seed)
 
 
-def _log_joint(joint: Joint, prior: Prior, z: np.ndarray, observed: Observations, rng: np.random.Generator) -> np.ndarray:
-    """Log p(x, theta) as a density of normal scores, shape ``(draw,)``."""
+def _log_weight(
+    joint: Joint, prior: Prior, z: np.ndarray, log_proposal: np.ndarray, observed: Observations, rng: np.random.Generator
+) -> np.ndarray:
+    """Log p(x, theta), as a density of normal scores, less that of the proposal, shape ``(draw,)``."""
     inside = (np.abs(z) < 7.9).all(1)
     z = np.where(inside[:, None], z, 0.0)
     theta = prior.from_normal(z)
     found = joint.log_prob(theta, observed, rng) - prior.log_jacobian(theta, z)
-    return np.where(inside & ~np.isnan(found), found, -np.inf)
+    possible = inside & (found > -np.inf) & (log_proposal > -np.inf)
+    return np.where(possible, found - np.where(possible, log_proposal, 0.0), -np.inf)
 
 
 def _proposals(posterior: Posterior, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
