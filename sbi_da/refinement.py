@@ -145,7 +145,7 @@ def refine(
     if draws < 2 or nuisances < 1 or rounds < 1:
         raise SbiDaError(f"refine: draws ({draws}) must be at least 2, nuisances ({nuisances}) and rounds ({rounds}) at least 1")
     if estimator.target != "density":
-        raise SbiDaError(f"refine: this estimator infers the {estimator.target} {estimator.parameter_names[0]}, which has no likelihood here")
+        raise SbiDaError(f"refine: this estimator infers the {estimator.target} {estimator.parameter_names[0]}, and has no likelihood")
     simulator = simulator or simulator_of(estimator)
     strange = [name for name in estimator.parameter_names if name not in simulator.prior.names]
     if strange:

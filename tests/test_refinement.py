@@ -171,6 +171,17 @@ def test_limits_saturation_and_references():
     assert (of(ABSENT, ABSENT, ABSENT) == 0).all()
 
 
+def test_the_likelihood_is_a_density_of_values_and_quoted_errors():
+    survey, state = camera(), np.array([OBSERVED, ABSENT, ABSENT])
+    signal, total = np.full((1, 3), 17.0), 0.0
+    quoted = np.geomspace(0.002, 0.1, 1500)
+    for error in quoted:
+        values = 17.0 + np.linspace(-6, 6, 41) * np.hypot(error, 0.01)
+        density = [log_likelihood(survey, signal, np.array([v, 0, 0]), np.array([error, 1, 1]), state, np.zeros(3))[0] for v in values]
+        total += np.trapezoid(np.exp(density), values) * error * np.log(quoted[1] / quoted[0])
+    assert total == pytest.approx(1.0, abs=0.03)
+
+
 def test_offsets_widen_exactly():
     survey, rng = camera(), np.random.default_rng(0)
     signal, state = np.full((1, 3), 17.0), np.array([OBSERVED, ABSENT, ABSENT])

@@ -8,6 +8,7 @@ Graph. Stat. 13, 907), first by mixtures fitted to the members' draws, then by t
 (:mod:`sbi_da.cluster.ratios`) wherever the integral over what a member has for itself can be done.
 """
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -36,6 +37,8 @@ the better alternative, which it may fall short of by :data:`SHORT` in log."""
 SHORT = 0.3
 SHARES = 24
 """Values of f that stand for its prior, equally probable."""
+REACH = 4.5
+"""Normal scores of the shared prior beyond which nothing is looked for: no network has been trained there."""
 ENOUGH = 0.3
 """Effective share of points at which a round is good."""
 
@@ -77,7 +80,7 @@ def combine(
         base = norm.logpdf(u).sum(1)
         if laws:
             base = base + common.log_ratio(laws, common.coordinates.from_normal(u))
-        base = np.where((np.abs(u) < 7.9).all(1), base, -np.inf)
+        base = np.where((np.abs(u) < REACH).all(1), base, -np.inf)
         with np.errstate(divide="ignore"):
             return np.stack([base + np.logaddexp(np.log1p(-f) + log_ratio, np.log(f)).sum(0) for f in shares])
 
@@ -85,14 +88,22 @@ def combine(
         return np.asarray(logsumexp(by_share, axis=0)) - np.log(len(shares))
 
     mixtures = Mixtures.fit(ratios.scores)
-    proposal = _start(ratios.scores)
+    proposal = _start(ratios.scores, 2)
     for k in range(ROUNDS):
         u = proposal.sample(SEARCHERS, rng)
         log_weight = weigh(log_joint(u, mixtures.log_ratio(common, loose, u))) - proposal.log_prob(u)
         proposal = kernels_about(u, tempered(log_weight, 0.25 * SEARCHERS), rng)
         if k > 1 and effective(normalised(log_weight)) >= ENOUGH * SEARCHERS:
             break
-    trusted, proposal = _adapted(ratios, mixtures, proposal, lambda u, r: weigh(log_joint(u, r)), draws, rng, seed)
+    # Mixtures may mislead where much is shared: whichever of two starts finds more evidence is gone on from.
+    found = []
+    for start in (proposal, _start(ratios.scores, 1)):
+        ratios = copy.copy(ratios)
+        trusted, proposal, evidence = _adapted(ratios, mixtures, start, lambda u, r: weigh(log_joint(u, r)), draws, rng, seed)
+        found.append((evidence, ratios, trusted, proposal))
+        if not (ratios.own and trusted.any()):
+            break
+    _, ratios, trusted, proposal = max(found, key=lambda one: one[0])
     noise = ratios.points(draws, seed)
     for _ in range(LAST):
         u = proposal.sample(points, rng)
@@ -129,11 +140,11 @@ def combine(
 def _adapted(
     ratios: MemberRatios, mixtures: Mixtures, proposal: StudentMixture, log_target: Callable[[np.ndarray, np.ndarray], np.ndarray],
     draws: int, rng: np.random.Generator, seed: int,
-) -> tuple[np.ndarray, StudentMixture]:
-    """Rounds with the members' densities themselves.
+) -> tuple[np.ndarray, StudentMixture, float]:
+    """Rounds with the members' densities themselves, to which ``ratios`` are adapted.
 
     Returns:
-        Whose ratios these give, boolean, shape ``(member,)``, and the proposal of the next round.
+        Whose ratios these give, boolean, shape ``(member,)``, the proposal of the next round, and the log evidence of the last one.
     """
     if not ratios.own:
         trusted = np.ones(len(ratios), bool)
@@ -152,7 +163,7 @@ def _adapted(
         ratios.adapt(u, weight, inner)
         if k > 1 and (good or not trusted.any()):
             break
-    return trusted, proposal
+    return trusted, proposal, float(logsumexp(log_weight) - np.log(len(log_weight)))
 
 
 def _trusted(inner: Inner, approximate: np.ndarray, few: bool) -> np.ndarray:
@@ -171,8 +182,8 @@ def _trusted(inner: Inner, approximate: np.ndarray, few: bool) -> np.ndarray:
     return (size >= 2 * TRUSTED) & (np.median(inner.log_ratio - approximate, axis=1) >= -SHORT)
 
 
-def _start(scores: np.ndarray) -> StudentMixture:
-    """The product of the members' Gaussian approximations, widened, and all members' draws together."""
+def _start(scores: np.ndarray, kernels: int) -> StudentMixture:
+    """The product of the members' Gaussian approximations, widened, and with two kernels all members' draws together."""
     size = scores.shape[-1]
     mean = scores.mean(1)
     about = scores - mean[:, None]
@@ -183,7 +194,7 @@ def _start(scores: np.ndarray) -> StudentMixture:
     centre = total @ np.einsum("nab,nb->a", precision, mean)
     pooled = np.cov(scores.reshape(-1, size).T).reshape(size, size)
     roots = np.stack([np.linalg.cholesky(scale * c + 1e-10 * np.eye(size)) for scale, c in ((4.0, total), (1.0, pooled))])
-    return StudentMixture(np.stack([centre, scores.reshape(-1, size).mean(0)]), roots)
+    return StudentMixture(np.stack([centre, scores.reshape(-1, size).mean(0)])[:kernels], roots[:kernels])
 
 
 def _shares(contamination: float | Law | Mapping[str, Any]) -> np.ndarray:
