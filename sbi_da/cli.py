@@ -102,12 +102,31 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--surveys", help="use only these, comma-separated")
     add.add_argument("--given", action="append", default=[], metavar="NAME=VALUE", help="a parameter that is known")
     add.add_argument("--prior", metavar="FILE", help="YAML of laws by parameter that replace the training prior's")
+    add.add_argument("--refine", nargs="?", const=1, type=_whole(1), default=0, metavar="ROUNDS",
+                     help="weight the draws by the simulator's likelihood, in one round or more")
     add.add_argument("--reject", type=_share, metavar="SHARE", help="of classes, votes, labels: say which objects are like none of the "
                      "simulations, by a threshold that this share of held-out simulations exceeds")
     add.add_argument("--reject-by", choices=["anomaly", "entropy"], default="anomaly", help="the score of --reject (default anomaly)")
     add.add_argument("--draws", type=_whole(1), default=1000, metavar="N")
     add.add_argument("--seed", type=_whole(0), default=0)
     add.add_argument("--out", type=Path, metavar="FILE", help="write the summaries: .parquet .fits .ecsv .csv .vot")
+
+    add = commands.add_parser("cluster", help="parameters that the objects of a group, such as a cluster of stars, have in common")
+    add.add_argument("run", type=Path, metavar="RUN")
+    add.add_argument("table", metavar="TABLE", help="Parquet, FITS, ECSV, CSV, VOTable, or records (Zarr) with a column group")
+    add.add_argument("--shared", required=True, metavar="NAME,NAME", help="parameters that the objects of a group share")
+    add.add_argument("--group-column", help="column that says which objects belong together")
+    add.add_argument("--spread", action="append", default=[], metavar="NAME=SD", help="how members scatter about a shared value")
+    add.add_argument("--contamination", default="0", metavar="F|LOW:HIGH",
+                     help="share of objects that are no members: a number, or a range within which it is inferred (default 0)")
+    add.add_argument("--prior", metavar="FILE", help="YAML of laws that replace those of shared parameters")
+    add.add_argument("--id-column", help="column of identifiers")
+    add.add_argument("--unit", action="append", default=[], metavar="COLUMN=UNIT", help="unit of a column, in place of the table's")
+    add.add_argument("--surveys", help="use only these, comma-separated")
+    add.add_argument("--draws", type=_whole(100), default=1000, metavar="N", help="values of the shared parameters that are weighed")
+    add.add_argument("--seed", type=_whole(0), default=0)
+    add.add_argument("--out", required=True, type=Path, metavar="FILE", help="one row per group: .parquet .fits .ecsv .csv .vot")
+    add.add_argument("--members", type=Path, metavar="FILE", help="one row per object: what it is given its group, and whether it belongs")
     return parser
 
 
@@ -316,6 +335,32 @@ def _pairs(items: Sequence[str], option: str, form: str) -> dict[str, str]:
     return pairs
 
 
+def _numbers(items: Sequence[str], option: str) -> dict[str, float]:
+    """Arguments of the form ``name=number``."""
+    found: dict[str, float] = {}
+    for name, value in _pairs(items, option, "NAME=NUMBER").items():
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise SbiDaError(f"{option} '{name}={value}': write it as NAME=NUMBER") from None
+    return found
+
+
+def _listed(names: str | None) -> list[str] | None:
+    return [name.strip() for name in names.split(",")] if names else None
+
+
+def _check_files(*paths: Path | None) -> None:
+    """Refuse names of tables that cannot be written, before any work."""
+    from sbi_da.records.columns import astropy_format
+
+    for path in paths:
+        if path is not None:
+            astropy_format(path)
+            if path.is_dir():
+                raise SbiDaError(f"{path}: is a folder: choose another name")
+
+
 def _read_prior(path: Path) -> dict[str, dict[str, Any]]:
     from sbi_da.config import read_mapping
 
@@ -331,30 +376,22 @@ def _query(arguments: argparse.Namespace) -> None:
     from sbi_da.estimator import Estimator
     from sbi_da.inference import LOW_ESS, NO_DATA, OUTSIDE_PRIOR, query, read_objects, summary_units
     from sbi_da.records import write_table
-    from sbi_da.records.columns import astropy_format
     from sbi_da.rejection import REJECTED
 
-    given: dict[str, float] = {}
-    for name, value in _pairs(arguments.given, "--given", "NAME=NUMBER").items():
-        try:
-            given[name] = float(value)
-        except ValueError:
-            raise SbiDaError(f"--given '{name}={value}': write it as NAME=NUMBER") from None
-    if arguments.out:
-        astropy_format(arguments.out)
-        if arguments.out.is_dir():
-            raise SbiDaError(f"{arguments.out}: is a folder: choose another name")
+    given = _numbers(arguments.given, "--given")
+    _check_files(arguments.out)
     prior = _read_prior(Path(arguments.prior)) if arguments.prior else None
     units = _pairs(arguments.unit, "--unit", "COLUMN=UNIT")
     estimator = Estimator.load(arguments.run)
-    surveys = [s.strip() for s in arguments.surveys.split(",")] if arguments.surveys else None
     options = {key: value for key, value in (("id_column", arguments.id_column), ("units", units)) if value}
-    records = read_objects(estimator, arguments.table, surveys, **options)
+    records = read_objects(estimator, arguments.table, _listed(arguments.surveys), **options)
     if arguments.id is not None:
         records = records.sel(arguments.id)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="effective sample size")  # the flags say it
-        columns = query(estimator, records, arguments.draws, given, prior, arguments.seed, arguments.reject, arguments.reject_by)
+        columns = query(
+            estimator, records, arguments.draws, given, prior, arguments.seed, arguments.reject, arguments.reject_by, arguments.refine
+        )
     if arguments.out:
         write_table(arguments.out, columns, summary_units(estimator))
         flags = [str(flag).split("+") for flag in columns["flag"]]
@@ -366,6 +403,43 @@ def _query(arguments: argparse.Namespace) -> None:
         {"class": print_classes, "votes": print_votes, "labels": print_labels}[estimator.target](columns, estimator)
     else:
         print_summaries(columns, [n for n in (*estimator.parameter_names, *estimator.derived)], estimator)
+
+
+def _cluster(arguments: argparse.Namespace) -> None:
+    import numpy as np
+
+    from sbi_da.cluster.tables import cluster_units, clusters, member_columns
+    from sbi_da.estimator import Estimator
+    from sbi_da.inference import read_objects, summary_units
+    from sbi_da.records import write_table
+
+    _check_files(arguments.out, arguments.members)
+    spread, share = _numbers(arguments.spread, "--spread"), arguments.contamination
+    try:
+        low, *rest = (float(part) for part in share.split(":"))
+        contamination: Any = {"kind": "uniform", "low": low, "high": rest[0]} if rest else low
+    except ValueError:
+        raise SbiDaError(f"--contamination {share!r}: write a share, or a range of it such as 0:0.5") from None
+    prior = _read_prior(Path(arguments.prior)) if arguments.prior else None
+    units = _pairs(arguments.unit, "--unit", "COLUMN=UNIT")
+    given = {"id_column": arguments.id_column, "group_column": arguments.group_column, "units": units}
+    estimator = Estimator.load(arguments.run)
+    options = {key: value for key, value in given.items() if value}
+    records = read_objects(estimator, arguments.table, _listed(arguments.surveys), **options)
+    members: list[dict[str, Any]] = []
+    columns = clusters(
+        estimator, records, _listed(arguments.shared) or [], arguments.draws, arguments.seed,
+        (lambda name, found: members.append(member_columns(estimator, name, found, seed=arguments.seed))) if arguments.members else None,
+        spread=spread, contamination=contamination, prior=prior,
+    )
+    units = summary_units(estimator)
+    if members:
+        joined = {key: np.concatenate([part[key] for part in members]) for key in members[0]}
+        write_table(arguments.members, joined, cluster_units(units, joined))
+    write_table(arguments.out, columns, cluster_units(units, columns))
+    flagged = int((columns["flag"] != "").sum())
+    told = f", {flagged} flagged (see flag)" if flagged else ""
+    print(f"{len(columns['group'])} groups of {len(records)} objects{told}: {arguments.out}")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -386,6 +460,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     commands = {
         "simulate": _simulate, "pack": _pack, "train": _train, "align": _align, "distill": _distill, "evaluate": _evaluate, "query": _query,
+        "cluster": _cluster,
     }
     try:
         if arguments.command == "list":

@@ -51,6 +51,12 @@ class CorrectedSimulator(Simulator):
     def derive(self, theta: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:  # noqa: D102
         return self.base.derive(theta)
 
+    def without_offsets(self) -> "CorrectedSimulator":  # noqa: D102
+        return CorrectedSimulator(self.base.without_offsets(), self.discrepancy, self.inputs, self.channels)
+
+    def offset_sd(self, channel: Channel) -> float:  # noqa: D102
+        return self.base.offset_sd(channel)
+
     def at(self, theta: Mapping[str, np.ndarray], rng: np.random.Generator) -> "_CorrectedSky":  # noqa: D102
         sky = self.base.at(theta, rng)
         shift = self.discrepancy.sample(self.inputs(theta), rng)

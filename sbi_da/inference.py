@@ -10,7 +10,9 @@ import numpy as np
 from sbi_da.answers import answer_columns
 from sbi_da.errors import ConfigError, SbiDaError, UnknownNameError
 from sbi_da.estimator import Estimator
+from sbi_da.posteriors import Posterior
 from sbi_da.records import Records, read_table
+from sbi_da.refinement import refine, simulator_of
 from sbi_da.rejection import Score
 
 __all__ = ["LOW_ESS", "NO_DATA", "OUTSIDE_PRIOR", "UNREADABLE", "query", "read_objects", "summarise", "summary_units"]
@@ -18,7 +20,7 @@ __all__ = ["LOW_ESS", "NO_DATA", "OUTSIDE_PRIOR", "UNREADABLE", "query", "read_o
 NO_DATA = "no_data"
 """Flag of an object none of whose measurements could be used: its posterior is the prior."""
 LOW_ESS = "low_ess"
-"""Flag of an object for which few draws carry the weight of the condition or of the prior asked for."""
+"""Flag of an object for which few draws carry the weight of the condition, of the prior asked for or of the likelihood."""
 OUTSIDE_PRIOR = "outside_prior"
 """Flag of an object none of whose draws has any weight: its summaries are NaN."""
 UNREADABLE = "unreadable_image"
@@ -69,6 +71,7 @@ def query(
     seed: int = 0,
     reject: float | None = None,
     reject_by: Score = "anomaly",
+    refinement: int = 0,
 ) -> dict[str, np.ndarray]:
     """Summaries of the posteriors of ``records`` as columns, sampled in chunks of objects.
 
@@ -81,13 +84,14 @@ def query(
         seed: of the draws.
         reject: of classes, votes or labels: share of held-out simulations that would be rejected as like none; None: no column says so.
         reject_by: ``anomaly``, or of classes ``entropy``; see :mod:`sbi_da.rejection`.
+        refinement: rounds of refinement by the simulator's likelihood, see :func:`sbi_da.refinement.refine`; 0: none.
 
     Returns:
         ``id``; ``surveys`` (those with a measurement, joined by ``+``); ``flag`` (empty, or :data:`NO_DATA`, :data:`LOW_ESS`,
-        :data:`OUTSIDE_PRIOR`, :data:`UNREADABLE`, joined by ``+``); with ``given`` or ``prior`` the effective sample size ``ess``; and
-        for every parameter and derived quantity its mean, standard deviation and 5, 16, 50, 84, 95 % quantiles as ``<name>_mean``,
-        ``<name>_sd``, ``<name>_q05`` ... in its own unit. Where a class, votes or labels are inferred instead: what
-        :func:`~sbi_da.answers.answer_columns` says; ``prior`` then gives fractions of the classes.
+        :data:`OUTSIDE_PRIOR`, :data:`UNREADABLE`, joined by ``+``); with ``given``, ``prior`` or ``refinement`` the effective sample size
+        ``ess``, with ``refinement`` also ``log_evidence``; and for every parameter and derived quantity its mean, standard deviation and
+        5, 16, 50, 84, 95 % quantiles as ``<name>_mean``, ``<name>_sd``, ``<name>_q05`` ... in its own unit. Where a class, votes or
+        labels are inferred instead: what :func:`~sbi_da.answers.answer_columns` says; ``prior`` then gives fractions of the classes.
     """
     if draws < 1:
         raise SbiDaError(f"draws must be at least 1, not {draws}")
@@ -95,25 +99,29 @@ def query(
     used = records.select([s for s in records.surveys if s in estimator.surveys])
     pattern = used.pattern()
     if estimator.target != "density":
+        if refinement:
+            raise SbiDaError(f"refinement is of parameters: this estimator infers the {estimator.target} {', '.join(names)}, leave it out")
         _check_question(estimator, given, prior)
         columns, unreadable = answer_columns(estimator, records, (prior or {}).get(names[0]), reject, reject_by)
         flags = {NO_DATA: pattern == "none", UNREADABLE: unreadable != ""}
         return {"id": records.ids, "surveys": pattern, "flag": _joined(flags), **columns}
     if reject is not None:
         raise SbiDaError("reject is of classes, votes and labels: this estimator infers parameters, leave it out")
-    ess = np.full(len(records), np.nan)
+    if refinement and given:
+        raise SbiDaError(f"given {', '.join(given)}: a refined posterior cannot be held at a value: leave out one of the two")
+    simulator = simulator_of(estimator) if refinement else None
+    ess, evidence = np.full(len(records), np.nan), np.full(len(records), np.nan)
     summary = {name: np.full((len(STATISTICS), len(records)), np.nan) for name in names}
     step = max(1, min(CHUNK, 1000 * CHUNK // draws))
     for start in range(0, max(1, len(records)), step):
         rows = slice(start, start + step)
-        posterior = estimator(records.isel(rows))
-        if given:
-            posterior = posterior.given(**given)
-        if prior:
-            posterior = posterior.under(**prior)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="effective sample size")  # said once, of all objects, below
-            drawn = posterior.sample(draws, seed)
+            if refinement:
+                drawn = refine(estimator, records.isel(rows), draws, seed, rounds=refinement, prior=prior, simulator=simulator)
+                evidence[rows] = drawn["log_evidence"].values
+            else:
+                drawn = _asked(estimator(records.isel(rows)), given, prior).sample(draws, seed)
         if "effective_sample_size" in drawn:
             ess[rows] = drawn["effective_sample_size"].values
         for name in names:
@@ -122,18 +130,27 @@ def query(
     low = (ess < least) & ~lost
     flags = {NO_DATA: pattern == "none", LOW_ESS: low, OUTSIDE_PRIOR: lost}
     columns = {"id": records.ids, "surveys": pattern, "flag": _joined(flags)}
-    if given or prior:
+    if given or prior or refinement:
         columns["ess"] = ess
+        if refinement:
+            columns["log_evidence"] = evidence
         if (low | lost).any():
+            asked = "the condition or the prior lies in the tail of their posteriors"
+            why = "few of their draws explain what was measured" if refinement else asked
             warnings.warn(
-                f"effective sample size below {least:g} for {(low | lost).sum()} of {len(records)} objects: the condition or the prior "
-                f"lies in the tail of their posteriors; see the flags {LOW_ESS} and {OUTSIDE_PRIOR}",
+                f"effective sample size below {least:g} for {(low | lost).sum()} of {len(records)} objects: {why}; "
+                f"see the flags {LOW_ESS} and {OUTSIDE_PRIOR}",
                 stacklevel=2,
             )
     for name in names:
         for statistic, values in zip(STATISTICS, summary[name], strict=True):
             columns[f"{name}_{statistic}"] = np.where(lost, np.nan, values)
     return columns
+
+
+def _asked(posterior: Posterior, given: Mapping[str, float] | None, prior: Mapping[str, Mapping[str, Any]] | None) -> Posterior:
+    posterior = posterior.given(**given) if given else posterior
+    return posterior.under(**prior) if prior else posterior
 
 
 def _check_question(estimator: Estimator, given: Mapping[str, float] | None, prior: Mapping[str, Any] | None) -> None:

@@ -54,7 +54,7 @@ def test_list_names_everything(capsys):
     assert "gaia" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["list", "simulate", "train", "align", "evaluate", "query"])
+@pytest.mark.parametrize("command", ["list", "simulate", "train", "align", "evaluate", "query", "cluster"])
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
@@ -89,6 +89,35 @@ def test_query_of_one_object_with_some_surveys_and_a_known_parameter(toy_run, ta
     assert main(["query", str(toy_run), str(table), *options, "--draws", "50"]) == 0
     printed = capsys.readouterr().out
     assert "star-3" in printed and "star-4" not in printed and "0.5 [0.5, 0.5]" in printed and "modality_c" not in printed
+
+
+def test_clusters_of_a_table(toy_run, table, tmp_path, capsys):
+    lines = table.read_text().splitlines()
+    grouped = [lines[0] + ",cluster", *(f"{line},{'ab'[i % 2]}" for i, line in enumerate(lines[1:]))]
+    (tmp_path / "grouped.csv").write_text("\n".join(grouped))
+    places = [str(toy_run), str(tmp_path / "grouped.csv"), "--out", str(tmp_path / "c.csv")]
+    plain = ["cluster", *places, "--id-column", "name", "--draws", "200"]
+    options = ["--group-column", "cluster", "--shared", "theta_1", "--contamination", "0:0.5", "--spread", "theta_1=0.2"]
+    assert main([*plain, *options, "--members", str(tmp_path / "m.csv")]) == 0
+    assert "2 groups of 12 objects" in capsys.readouterr().out
+    header, *rows = (tmp_path / "c.csv").read_text().splitlines()
+    assert [row[0] for row in rows] == ["a", "b"]
+    for name in ("members", "flag", "ess", "theta_1_q50", "theta_1_mc_error", "contamination_mean"):
+        assert name in header.split(",")
+    members = (tmp_path / "m.csv").read_text().splitlines()
+    assert len(members) == 12 and "membership" in members[0] and "theta_2_q50" in members[0], "all but the object without data"
+    assert "column group" in fails(capsys, *plain, "--shared", "theta_1")
+    assert "theta_9" in fails(capsys, *plain, *options[:2], "--shared", "theta_9")
+    assert "0:0.5" in fails(capsys, *plain, *options[:4], "--contamination", "some")
+    assert "NAME=NUMBER" in fails(capsys, *plain, *options[:4], "--spread", "theta_1=big")
+
+
+def test_query_with_refinement(toy_run, table, tmp_path, capsys):
+    options = ["--id-column", "name", "--draws", "100", "--out", str(tmp_path / "a.csv")]
+    assert main(["query", str(toy_run), str(table), *options, "--refine", "2"]) == 0
+    header = (tmp_path / "a.csv").read_text().splitlines()[0]
+    assert ",ess,log_evidence," in header and "12 objects, 1 without data" in capsys.readouterr().out
+    assert "cannot be held" in fails(capsys, "query", toy_run, table, *options, "--refine", "--given", "theta_1=0")
 
 
 def test_units_and_column_names_do_not_change_an_answer(toy_run, table, tmp_path):

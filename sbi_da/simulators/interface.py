@@ -79,6 +79,17 @@ class Simulator(ABC):
         """Derived quantities of ``theta``, each of shape ``(object,)``."""
         return {}
 
+    def without_offsets(self) -> "Simulator":
+        """The same simulator without those of its nuisances that :meth:`offset_sd` describes; itself where there are none."""
+        return self
+
+    def offset_sd(self, channel: Channel) -> float:
+        """Standard deviation, in the channel's unit, of an offset of its signal that is normal and independent of all else.
+
+        A likelihood adds its square to the variance and draws the other nuisances from :meth:`without_offsets`.
+        """
+        return 0.0
+
     def surveys(self) -> tuple[Survey, ...]:
         """Surveys a simulator brings along (toys do); a config's ``surveys`` replaces them."""
         return ()

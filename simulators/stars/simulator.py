@@ -7,6 +7,7 @@ turns these into absolute magnitudes; dust and distance into apparent ones:
           + 5\log_{10}\frac{d}{10\,\mathrm{pc}} + \text{nuisances}
 """
 
+import copy
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -113,6 +114,16 @@ class Stars(Simulator):
             SbiDaError: a parameter outside the prior's support.
         """
         return StarsSky(self, self._supported(theta), rng)
+
+    def without_offsets(self) -> "Stars":
+        """The same stars without zero-point jitter."""
+        steady = copy.copy(self)
+        steady.zero_point_jitter = 0.0
+        return steady
+
+    def offset_sd(self, channel: Channel) -> float:
+        """The zero-point jitter of a magnitude [mag]; channels that share a passband are taken to have one each."""
+        return self.zero_point_jitter if channel.kind == "magnitude" else 0.0
 
     def _check_masses(self) -> None:
         low, high = self._prior.laws["mass"].bounds
