@@ -21,10 +21,12 @@ from sbi_da.distributions import Categorical
 from sbi_da.early_stopping import fit_best
 from sbi_da.errors import ArtefactError, ConfigError, SbiDaError
 from sbi_da.estimator import Estimator
+from sbi_da.held_out import held_out_nll
 from sbi_da.inference_prior import inference_prior
 from sbi_da.label_prior import LabelPrior
 from sbi_da.layout import Layout
 from sbi_da.posterior_loss import finish
+from sbi_da.posteriors.matching import FlowMatchingHead
 from sbi_da.records import ABSENT, EmpiricalMissing, MixedMissing, Records, read_table, split_by_group
 from sbi_da.simulators import Parameter, Simulator, get_simulator
 from sbi_da.sources import RecordsSource, SimulatorSource, Source
@@ -36,6 +38,8 @@ from sbi_da.vote_prior import VotePrior
 
 __all__ = ["build", "resolve", "sources", "sources_of", "train", "untrained"]
 
+MEASURED = 1000
+"""Held-out objects, at most, whose log-density a flow-matching head is asked for once it is trained."""
 START = "start.json"
 """What a run took from an earlier artefact."""
 
@@ -251,8 +255,10 @@ def train(config: Config, out: str | Path, progress: bool = True, say: Callable[
     finish(estimator.eval(), source, validation, settings.validation)
     measured = np.where(s.state != ABSENT, s.value, 0.0)
     fingerprint = hashlib.sha256(measured.tobytes() + s.state.tobytes() + sample.z.tobytes()).hexdigest()
+    matched = isinstance(estimator.head, FlowMatchingHead)  # whose loss is no density
+    nll = held_out_nll(estimator, validation, min(MEASURED, settings.validation)) if matched else ended.score
     estimator.metadata["training"] = {
-        "held_out_nll": ended.score,
+        "held_out_nll": nll, "held_out_loss": ended.score,
         "epochs": ended.epochs, "steps": ended.steps, "seconds": time.perf_counter() - started,
         "data_fingerprint": fingerprint,
     }
