@@ -43,8 +43,9 @@ class Judge:
     """
 
     def __init__(self, seed: int) -> None:
-        built, surveys, _ = build(load_config("toy"))
-        self.simulator: Any = built
+        simulator, surveys, _ = build(load_config("toy"))
+        built: Any = simulator
+        self.simulator = built
         self.names, self.seed = list(built.prior.names), seed
         self.records = simulate(built, surveys, OBJECTS, 1000 + seed)
         self.truth = np.stack([self.records.parameters[n] for n in self.names], -1)
@@ -131,7 +132,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0")
     arguments = parser.parse_args()
     seeds = [int(s) for s in arguments.seeds.split(",")]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for seed in seeds:
         judge = Judge(seed)
         for head in named(parser, arguments.heads, HEADS):
