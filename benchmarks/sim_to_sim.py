@@ -107,7 +107,10 @@ def calibration(estimator: Estimator, objects: Records) -> dict[str, float]:
 def auc(estimator: Estimator, simulated: Records, objects: Records) -> float:
     """How well contexts of simulated objects and of others can be told apart; it is shown, and chooses nothing."""
     read = estimator.layout.read
-    return domain_auc(estimator.encode(read(simulated)).numpy(), estimator.encode(read(objects), real=True).numpy(), replicates=50).value
+    return domain_auc(
+        estimator.fused(estimator.encode(read(simulated))).numpy(), estimator.fused(estimator.encode(read(objects), real=True)).numpy(),
+        replicates=50,
+    ).value
 
 
 def run(seed: int, arms: list[str], pairs: list[int], surveys: list[str], folder: Path) -> Iterator[dict[str, Any]]:

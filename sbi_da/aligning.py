@@ -143,7 +143,7 @@ class AlignmentModule(TrainingModule):
                 )
                 for rows in torch.arange(len(batch["z"])).split(4096)
             ]
-        context, weight = torch.cat(pieces), batch["weight"]
+        context, weight = self.estimator.fused(torch.cat(pieces)), batch["weight"]
         optimizer = torch.optim.Adam(self.level.parameters(), 3e-3)
         for step in range(steps):
             for group in optimizer.param_groups:
@@ -169,7 +169,7 @@ class AlignmentModule(TrainingModule):
         sizes = [len(batch[n]["state"]) for n in names]
         starts = np.concatenate([[0], np.cumsum(sizes)])
         of = {n: everything[slice(int(starts[k]), int(starts[k + 1]))] for k, n in enumerate(names)}
-        loss = self.posterior_loss(batch["simulated"], of["simulated"].context)
+        loss = self.posterior_loss(batch["simulated"], of["simulated"].told)
         if self.scheduler is None:
             return loss
         progress, losses = self.progress, {}
@@ -183,7 +183,7 @@ class AlignmentModule(TrainingModule):
                 twins = of["twin"].context.unflatten(0, (len(of["paired"]), -1))
                 losses[name] = pair(twins if pair.several else twins[:, 0], of["paired"].context)
         if "labelled" in active:
-            losses["labelled"] = self.loss(batch["paired"], of["paired"].context).mean()
+            losses["labelled"] = self.loss(batch["paired"], of["paired"].told).mean()
         for name, value in losses.items():
             self.log(f"loss_{name}", value.detach())
         if self.alignment.learned:

@@ -11,7 +11,6 @@ from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.network import FewStepConfig, NetworkConfig
 from sbi_da.posteriors.few_step import FewStepHead
-from sbi_da.posteriors.gaussian import GaussianLayer
 from sbi_da.posteriors.matching import FlowMatchingHead
 from sbi_da.posteriors.spline import SplineHead
 from sbi_da.sources import Source
@@ -53,7 +52,7 @@ def fast_copy(teacher: Estimator, few_step: FewStepConfig | None = None) -> Esti
     prior, head = teacher.density
     if not isinstance(head, SplineHead | FlowMatchingHead):
         raise SbiDaError(f"{teacher.network.head}: a spline or flow_matching head is needed to distil from")
-    few_step = few_step or FewStepConfig()
+    few_step = (few_step or FewStepConfig()).model_copy(update={"measurements": teacher.states > 0})
     network = NetworkConfig.model_validate({**teacher.network.model_dump(), "head": "few_step", "few_step": few_step.model_dump()})
     copy = Estimator(
         teacher.layout.surveys, prior, teacher.parameters_info, network, teacher.derived, teacher.simulator, dict(teacher.metadata),
@@ -70,7 +69,8 @@ def fast_copy(teacher: Estimator, few_step: FewStepConfig | None = None) -> Esti
 
 def _same_gaussian(head: FewStepHead, teacher: SplineHead | FlowMatchingHead) -> bool:
     """Whether the teacher works in the units of a Gaussian of the parameters, and of nothing else."""
-    return isinstance(teacher.gaussian, GaussianLayer) and teacher.gaussian.variables == head.parameters_count
+    own, theirs = head.gaussian.state_dict(), teacher.gaussian.state_dict()
+    return {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in theirs.items()}
 
 
 def distil(

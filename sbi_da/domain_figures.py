@@ -73,9 +73,12 @@ def context_figure(
         real: real objects.
         corrected: whether that simulator is a corrected one, whose objects pass as real.
     """
+    def seen(estimator: Estimator, observed: Observations, as_real: bool) -> np.ndarray:
+        return np.asarray(estimator.fused(estimator.encode(observed, real=as_real)))
+
     sides = [
-        (base.encode(before).numpy(), base.encode(real, real=True).numpy()),
-        (aligned.encode(after, real=corrected).numpy(), aligned.encode(real, real=True).numpy()),
+        (seen(base, before, False), seen(base, real, True)),
+        (seen(aligned, after, corrected), seen(aligned, real, True)),
     ]
     auc = [domain_auc(*side, permutations=100, replicates=100).value for side in sides]
     return latent_figure(sides[0], sides[1], auc=auc, names=("before alignment", "after alignment"))

@@ -21,7 +21,7 @@ from sbi_da.encoders import ScalarEncoder
 from sbi_da.encoders.images import ImageConfig, ImageTokens, Pictures, runnable
 from sbi_da.errors import ArtefactError, SbiDaError, UnknownNameError
 from sbi_da.fusion import MaskedTransformer
-from sbi_da.heads import DensityHead, head_of
+from sbi_da.heads import DensityHead, attends, head_of
 from sbi_da.label_prior import LabelPrior
 from sbi_da.layout import Layout, Observations
 from sbi_da.measured import measurements, pictures
@@ -112,7 +112,9 @@ class Estimator(nn.Module):
         self.fusion = MaskedTransformer(
             size.width, size.context, size.layers, size.heads, size.summary, size.blocks, dropout=size.dropout
         )
-        self.head = head_of(prior, size, len(kinds))
+        self.states = 1 + len(self.layout.surveys) + len(kinds) if attends(prior, size) else 0
+        """Number of tokens that the head attends beside the fused context."""
+        self.head = head_of(prior, size, len(kinds), self.states)
         self.adapter: RealBranch | None = None
         self.adapt(adapter)
         self.recalibration: Recalibration | None = None
@@ -253,24 +255,29 @@ class Estimator(nn.Module):
             adapted, moved = adapter.tokens(tokens, summary)
             tokens = torch.where(real[:, None, None], adapted, tokens)
             summary = torch.where(real[:, None], moved, summary)
-        context = self.fusion(tokens, present, summary)
+        context, states = self.fusion(tokens, present, summary)
         if adapter is not None and real is not None:
             context = torch.where(real[:, None], adapter.context(context), context)
         surveys = slice(1, 1 + len(self.surveys))
-        return Features(context, tokens[:, surveys], present[:, surveys])
+        more = torch.cat([states.flatten(1), present.to(states.dtype)], dim=1) if self.states else None
+        return Features(context, tokens[:, surveys], present[:, surveys], more)
 
     def context(
         self, value: Tensor, error: Tensor, state: Tensor, real: Tensor | None = None, images: Pictures | None = None
     ) -> Tensor:
-        """Contexts of laid-out measurements, shape ``(object, context)``; arguments as of :meth:`features`."""
-        return self.features(value, error, state, real, images).context
+        """What the head is told of laid-out measurements, shape ``(object, told)``; arguments as of :meth:`features`."""
+        return self.features(value, error, state, real, images).told
+
+    def fused(self, told: Any) -> Any:
+        """The fused context ``(object, context)`` of what the head is told."""
+        return told[:, : self.network.context]
 
     def encode(self, observed: Observations, batch: int | None = None, real: bool = False) -> Tensor:
-        """Contexts of laid-out measurements, of real objects or not, without gradients, in evaluation mode."""
+        """What the head is told of measurements, of real objects or not, without gradients, in evaluation mode; ``(object, told)``."""
         training = self.training
         self.eval()
         batch = batch or (4096 if self.images is None else 256)
-        pieces = [torch.zeros(0, self.network.context)]
+        pieces = [torch.zeros(0, self.network.context + self.states * (self.network.width + 1))]
         device = next(self.parameters()).device
         with torch.inference_mode():
             for start in range(0, len(observed), batch):

@@ -72,16 +72,16 @@ class MaskedTransformer(nn.Module):
         )
         self.group, self.context = group, context
 
-    def _fuse(self, tokens: Tensor, present: Tensor) -> Tensor:
+    def _fuse(self, tokens: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         x = torch.cat([self.query.expand(len(tokens), 1, -1), tokens], dim=1)
         mask = torch.cat([present.new_ones(len(tokens), 1), present], dim=1)
         for layer in self.layers:
             x = layer(x, mask)
         weight = mask.to(x.dtype)
         pooled = torch.einsum("btw,bt->bw", x, weight) / weight.sum(1, keepdim=True)
-        return torch.cat([x[:, 0], pooled], dim=-1)
+        return torch.cat([x[:, 0], pooled], dim=-1), x[:, 1:]
 
-    def forward(self, tokens: Tensor, present: Tensor, summary: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, present: Tensor, summary: Tensor) -> tuple[Tensor, Tensor]:
         """Fuse.
 
         Args:
@@ -90,17 +90,21 @@ class MaskedTransformer(nn.Module):
             summary: sum over the measurements that are present, shape ``(object, summary)``.
 
         Returns:
-            Shape ``(object, context)``.
+            The context, shape ``(object, context)``, and the tokens after the layers, of the shape of ``tokens``, zero where absent.
         """
         count = present.sum(1)
         order = torch.argsort(count)
-        pieces = []
+        pieces, states = [], torch.zeros_like(tokens)
         for rows in order.split(self.group):
             longest = int(count[rows[-1]])
             first = torch.argsort(present[rows].to(torch.int8), dim=1, descending=True, stable=True)[:, :longest]
             kept = tokens[rows].gather(1, first[..., None].expand(-1, -1, tokens.shape[-1]))
-            pieces.append(self._fuse(kept, present[rows].gather(1, first)))
+            held = present[rows].gather(1, first)
+            fused, state = self._fuse(kept, held)
+            pieces.append(fused)
+            place = first[..., None].expand(-1, -1, tokens.shape[-1])
+            states[rows] = states[rows].scatter(1, place, torch.where(held[..., None], state, 0.0))
         if not pieces:
-            return tokens.new_zeros(0, self.context)
+            return tokens.new_zeros(0, self.context), states
         attended = torch.cat(pieces)[torch.argsort(order)]
-        return self.out(summary + self.join(attended))
+        return self.out(summary + self.join(attended)), states

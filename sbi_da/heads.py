@@ -15,22 +15,30 @@ from sbi_da.posteriors.matching import FlowMatchingHead
 from sbi_da.posteriors.mixture import MixtureHead
 from sbi_da.posteriors.spline import SplineHead
 from sbi_da.posteriors.vote_head import VoteHead
+from sbi_da.prior import Prior
 from sbi_da.vote_prior import VotePrior
 
-__all__ = ["AnyHead", "DensityHead", "head_of"]
+__all__ = ["AnyHead", "DensityHead", "attends", "head_of"]
 
 
 DensityHead = SplineHead | FlowMatchingHead | MixtureHead | FewStepHead
 AnyHead = DensityHead | CategoricalHead | VoteHead | LabelHead
 
 
-def head_of(prior: AnyPrior, network: NetworkConfig, channels: int = 0) -> AnyHead:
+def attends(prior: AnyPrior, network: NetworkConfig) -> bool:
+    """Whether the head that fits a prior attends the tokens of measurements beside the fused context."""
+    told = {"flow_matching": network.matching.measurements, "few_step": network.few_step.measurements}
+    return isinstance(prior, Prior) and told.get(network.head, False)
+
+
+def head_of(prior: AnyPrior, network: NetworkConfig, channels: int = 0, states: int = 0) -> AnyHead:
     """The head that fits a prior, where its training starts.
 
     Args:
         prior: what is inferred.
         network: sizes.
         channels: number of scalar channels, which may be asked to be predicted.
+        states: number of tokens of measurements that it is told beside the fused context.
     """
     how, context = network.classifier, network.context
     if isinstance(prior, ClassPrior):
@@ -48,13 +56,15 @@ def head_of(prior: AnyPrior, network: NetworkConfig, channels: int = 0) -> AnyHe
         return labels
     size = len(prior.names)
     if network.head == "few_step":
+        context += states * (network.width + 1)
         return FewStepHead(size, context, network.few_step.steps, network.few_step.width, network.hidden[-1])
     if network.head == "mixture":
         return MixtureHead(size, context, network.components, network.hidden)
     if network.head == "flow_matching":
         matching = network.matching
-        options = matching.model_dump(exclude={"questions"})
+        options = matching.model_dump(exclude={"questions", "measurements"})
+        told = (states, network.width) if states else None
         channels = channels if matching.questions == "channels" else 0
         known = KnownScores(prior) if matching.questions != "none" else None
-        return FlowMatchingHead(size, context, channels, hidden=network.hidden[-1], known=known, **options)
+        return FlowMatchingHead(size, context, channels, hidden=network.hidden[-1], known=known, states=told, **options)
     return SplineHead(size, context, network.transforms, network.bins, network.hidden)

@@ -64,7 +64,9 @@ class MatchingConfig(BaseModel):
         width: of its tokens.
         layers: of the velocity transformer.
         heads: of attention.
-        tokens: that the context is read as.
+        tokens: that the fused context is read as.
+        measurements: whether it attends the tokens of measurements too. What one says of a parameter may depend on other parameters
+            (how far it is off, in units of a spread that is inferred too), which no fused context can hold for all their values.
         dropout: share of hidden units that is dropped in training.
         gaussian: whether it works in the units of a Gaussian that the context gives. Posteriors far narrower than the prior need it; a
             small set of simulations is better without, for the Gaussian is the first to know its objects by heart.
@@ -82,6 +84,7 @@ class MatchingConfig(BaseModel):
     layers: int = Field(3, ge=1)
     heads: int = Field(4, ge=1)
     tokens: int = Field(4, ge=1)
+    measurements: bool = True
     dropout: float = Field(0.0, ge=0, lt=1)
     gaussian: bool = True
     questions: Literal["none", "parameters", "channels"] = "parameters"
@@ -104,9 +107,11 @@ class FewStepConfig(BaseModel):
     Attributes:
         steps: network evaluations per draw.
         width: of the hidden layers.
+        measurements: whether it is told the tokens of measurements beside the fused context, as its teacher was.
     """
 
     model_config = ConfigDict(extra="forbid")
+    measurements: bool = False
     steps: int = Field(4, ge=1, le=4)
     width: int = Field(128, ge=4)
 

@@ -121,6 +121,23 @@ def test_saved_and_loaded_it_says_the_same(name, tmp_path):
     assert np.array_equal(estimator(records).normal_scores(5), again(records).normal_scores(5))
 
 
+def test_what_is_absent_has_no_influence(name):
+    estimator = build(load_config("toy", [f"network.head={name}", "network.matching={width: 16, layers: 1, heads: 2, steps: 2}"]))[2].eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in estimator.head.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    value, error, state = torch.randn(6, 8), torch.rand(6, 8) + 0.1, (torch.rand(6, 8) < 0.5).to(torch.uint8)
+    state[0] = 0
+    wild = torch.where(state == 0, torch.tensor(1e30), value), torch.where(state == 0, torch.nan, error)
+    noise = torch.randn(6, 4, 1 + 3)[..., : getattr(estimator.head, "noise_size", 3)]
+    with torch.inference_mode():
+        drawn = [estimator.head.transform(noise, estimator.context(*of, state)[:, None]) for of in ((value, error), wild)]
+    assert torch.equal(*drawn) and torch.isfinite(drawn[0]).all()
+    seen = estimator.context(value + 1.0, error, state)
+    assert not torch.allclose(estimator.head.transform(noise, seen[:, None])[1:], drawn[0][1:])
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_an_object_is_encoded_once(name, monkeypatch):
     counted = []

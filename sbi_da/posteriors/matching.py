@@ -48,12 +48,14 @@ class FlowMatchingHead(nn.Module):
         steps: of the solvers of fixed step.
         gaussian: whether it works in the units of a Gaussian of the context, or in normal scores.
         known: how it is told known parameters; None: it answers no questions.
+        states: number and width of the tokens of measurements that follow the fused context, and then whether each is there; None: none do.
     """
 
     def __init__(
         self, parameters: int, context: int, channels: int = 0, width: int = 64, layers: int = 3, heads: int = 4, tokens: int = 4,
         hidden: int = 128, dropout: float = 0.0, time_exponent: float = 0.0, sigma_min: float = 1e-3, repeats: int = 1,
         solver: str = "midpoint", steps: int = 16, gaussian: bool = True, known: KnownScores | None = None,
+        states: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.with_gaussian = gaussian
@@ -61,7 +63,8 @@ class FlowMatchingHead(nn.Module):
         self.parameters_count, self.variables = parameters, parameters + channels
         self.noise_size = self.variables
         self.gaussian = GaussianLayer(self.variables, context, hidden) if gaussian else StandardNormal(self.variables)
-        self.velocity = VelocityTransformer(self.variables, context, width, layers, heads, tokens, dropout=dropout)
+        self.velocity = VelocityTransformer(self.variables, context, width, layers, heads, tokens, dropout=dropout, states=states)
+        self.context = context
         self.time_exponent, self.sigma_min, self.repeats = time_exponent, sigma_min, repeats
         self.solver, self.steps = solver, steps
 
@@ -81,7 +84,7 @@ class FlowMatchingHead(nn.Module):
         Returns:
             Shape ``(object,)``.
         """
-        law = self.gaussian(context)
+        law = self.gaussian(context[..., : self.context])
         if known is not None and asked is not None:
             law = law.given(values, known, asked) if self.with_gaussian else law
             share = asked.to(values.dtype) / asked.sum(1, keepdim=True).clamp_min(1)
@@ -129,7 +132,7 @@ class FlowMatchingHead(nn.Module):
     def ask(self, context: Tensor, values: Tensor, known: Tensor, asked: Tensor) -> "FlowLaw":
         """The law of asked variables; arguments as of :meth:`sbi_da.posteriors.asking.Answering.ask`."""
         at = values[:, None], known[:, None], asked[:, None]
-        law = self.gaussian(context[:, None])
+        law = self.gaussian(context[:, None, : self.context])
         return FlowLaw(self, law.given(*at) if self.with_gaussian else law, self.velocity.remember(context), at)
 
     def transform(self, noise: Tensor, context: Tensor) -> Tensor:
@@ -151,7 +154,7 @@ class FlowMatchingHead(nn.Module):
     def _all(self, context: Tensor) -> "FlowLaw":
         """The law of all parameters, nothing known."""
         if self.variables == self.parameters_count:
-            return FlowLaw(self, self.gaussian(context[:, None]), self.velocity.remember(context), None)
+            return FlowLaw(self, self.gaussian(context[:, None, : self.context]), self.velocity.remember(context), None)
         shape = (len(context), self.variables)
         asked = (torch.arange(self.variables, device=context.device) < self.parameters_count).expand(shape)
         return self.ask(context, context.new_zeros(shape), torch.zeros_like(asked), asked)

@@ -25,11 +25,13 @@ class Memory:
         conditions: what the context adds to the time, shape ``(object, width)``.
         keys: per layer, shape ``(object, heads, token, width / heads)``.
         values: same shapes.
+        present: which of the tokens are there, boolean, shape ``(object, 1, 1, token)``; None: all.
     """
 
     conditions: Tensor
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
+    present: Tensor | None = None
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -65,14 +67,16 @@ class _Layer(nn.Module):
         k, v = self.remember(tokens).chunk(2, dim=-1)
         return self._split(k), self._split(v)
 
-    def forward(self, x: Tensor, condition: Tensor, mask: Tensor | None, keys: Tensor, values: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, condition: Tensor, mask: Tensor | None, keys: Tensor, values: Tensor, present: Tensor | None
+    ) -> Tensor:
         """Tokens ``(object, draw, variable, width)`` under conditions ``(object, draw or 1, width)``."""
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = self.modulate(condition)[..., None, :].chunk(6, dim=-1)
         h = self.norm(x) * (1 + scale) + shift
         q, k, v = (self._split(part) for part in self.project(h).chunk(3, dim=-1))
         x = x + (1 + gate) * self.out(_attend(q, k, v, mask).transpose(-2, -3).flatten(-2))
         h = self._split(self.query(self.norm(x)).flatten(1, 2))
-        read = _attend(h, keys, values).transpose(-2, -3).flatten(-2)
+        read = _attend(h, keys, values, present).transpose(-2, -3).flatten(-2)
         x = x + self.read(read.unflatten(1, x.shape[1:3]))
         return x + (1 + gate_mlp) * self.mlp(self.norm(x) * (1 + scale_mlp) + shift_mlp)
 
@@ -87,16 +91,18 @@ class VelocityTransformer(nn.Module):
         layers: how many.
         heads: of attention.
         tokens: that the context is read as.
+        states: number and width of tokens that follow the context, flattened, and then whether each is there; None: none do.
         expansion: hidden width of the perceptrons over ``width``.
         dropout: share of their hidden units that is dropped in training.
     """
 
     def __init__(
         self, variables: int, context: int, width: int = 64, layers: int = 3, heads: int = 4, tokens: int = 4, expansion: int = 2,
-        dropout: float = 0.0,
+        dropout: float = 0.0, states: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        self.tokens, self.width = tokens, width
+        self.tokens, self.width, self.context, self.states = tokens, width, context, states
+        self.state_tokens = nn.Sequential(nn.LayerNorm(states[1]), nn.Linear(states[1], width)) if states else None
         self.context_tokens = nn.Sequential(nn.Linear(context, tokens * width), nn.Unflatten(-1, (tokens, width)), nn.LayerNorm(width))
         self.context_condition = nn.Linear(context, width)
         self.time = nn.Sequential(nn.Linear(2 * FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
@@ -114,10 +120,17 @@ class VelocityTransformer(nn.Module):
     frequency: Tensor
 
     def remember(self, context: Tensor) -> Memory:
-        """What of contexts ``(object, context)`` every later call uses."""
-        tokens = self.context_tokens(context)
+        """What of contexts ``(object, context)``, with the states that follow them, every later call uses."""
+        told, context = context, context[:, : self.context]
+        tokens, present = self.context_tokens(context), None
+        if self.states is not None and self.state_tokens is not None:
+            count = self.states[0]
+            there = told[:, -count:] > 0.5
+            states = self.state_tokens(told[:, self.context : -count].unflatten(1, self.states))
+            tokens = torch.cat([tokens, torch.where(there[..., None], states, 0.0)], dim=1)
+            present = torch.cat([there.new_ones(len(there), self.tokens), there], dim=1)[:, None, None]
         pairs = [layer.memory(tokens) for layer in self._layers()]
-        return Memory(self.context_condition(context), tuple(k for k, _ in pairs), tuple(v for _, v in pairs))
+        return Memory(self.context_condition(context), tuple(k for k, _ in pairs), tuple(v for _, v in pairs), present)
 
     def _layers(self) -> list[_Layer]:
         return [layer for layer in self.layers if isinstance(layer, _Layer)]
@@ -148,5 +161,5 @@ class VelocityTransformer(nn.Module):
             mask = (there[..., None, :] | torch.eye(there.shape[-1], dtype=torch.bool, device=there.device))[:, :, None]
         h = h + self.first(h)
         for layer, keys, values in zip(self._layers(), memory.keys, memory.values, strict=True):
-            h = layer(h, condition, mask, keys, values)
+            h = layer(h, condition, mask, keys, values, memory.present)
         return (self.norm(h) * self.last).sum(-1) + self.bias
