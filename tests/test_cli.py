@@ -191,8 +191,6 @@ def test_places_are_checked_before_any_work(capsys, tmp_path, monkeypatch):
 
 
 def test_failed_writes_say_what_helps(capsys, tmp_path, monkeypatch):
-    from sbi_da import cli
-
     def stop(error):
         def command(_):
             raise error
@@ -200,10 +198,10 @@ def test_failed_writes_say_what_helps(capsys, tmp_path, monkeypatch):
         return command
 
     for code, words in ((errno.ENOSPC, ": free space or choose another place"), (errno.EACCES, ": choose another place"), (errno.EIO, "")):
-        monkeypatch.setattr(cli, "_train", stop(OSError(code, os.strerror(code), "some/file")))
+        monkeypatch.setattr("sbi_da.commands.train.run", stop(OSError(code, os.strerror(code), "some/file")))
         assert fails(capsys, "train", "toy", "--out", tmp_path) == f"sbi-da: some/file: {os.strerror(code)}{words}\n"
     for name in ("train", "simulate"):
-        monkeypatch.setattr(cli, f"_{name}", stop(KeyboardInterrupt()))
+        monkeypatch.setattr(f"sbi_da.commands.{name}.run", stop(KeyboardInterrupt()))
         assert main([name, "toy", "--out", str(tmp_path / "r")]) == 1
         assert ("goes on" if name == "train" else "nothing was written") in capsys.readouterr().err
 
@@ -394,8 +392,10 @@ def _long(table, rows: int) -> str:
     return "\n".join([header, *(first.replace("star-0", f"s{i}") for i in range(rows))])
 
 
-def test_importing_the_package_loads_nothing_heavy():
-    code = "import sys, sbi_da; print([m for m in ('torch', 'lightning', 'xarray', 'matplotlib') if m in sys.modules])"
+@pytest.mark.parametrize("module", ["sbi_da", "sbi_da.cli"])
+def test_importing_the_package_or_its_commands_loads_nothing_heavy(module):
+    heavy = ("torch", "lightning", "xarray", "matplotlib", "numpy", "astropy", "pydantic", "yaml")
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
