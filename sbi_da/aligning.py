@@ -169,7 +169,12 @@ class AlignmentModule(TrainingModule):
         sizes = [len(batch[n]["state"]) for n in names]
         starts = np.concatenate([[0], np.cumsum(sizes)])
         of = {n: everything[slice(int(starts[k]), int(starts[k + 1]))] for k, n in enumerate(names)}
-        loss = self.posterior_loss(batch["simulated"], of["simulated"].told)
+        self.loss.step = self.global_step
+        posed, told = self.loss.posed(batch["simulated"]), of["simulated"].told
+        if posed is not batch["simulated"]:  # what the head is asked is kept from the encoder, but not from the terms
+            side = torch.full((len(posed["state"]),), "simulated" in through, device=self.device)
+            told = self.estimator.context(posed["value"], posed["error"], posed["state"], side, pictures(posed))
+        loss = self.posterior_loss(posed, told)
         if self.scheduler is None:
             return loss
         progress, losses = self.progress, {}

@@ -104,7 +104,17 @@ class Config(_Strict):
     def _check(self) -> "Config":
         if self.network.head == "few_step":
             raise ValueError("network.head: few_step is distilled from a trained run: sbi-da distill RUN --out FAST")
+        if self.network.matching.questions == "channels" and self.network.head == "flow_matching" and "depth" in _kinds(self.missing):
+            raise ValueError(
+                "network.matching.questions: channels that are hidden to be asked look like faint ones under the missing-data law depth: "
+                "leave one of the two out"
+            )
         return self
+
+
+def _kinds(law: Any) -> set[str]:
+    """Kinds of a missing-data law and of those it mixes."""
+    return {law.kind}.union(*(_kinds(one) for one in getattr(law, "laws", ())))
 
 
 def config_root() -> Path:

@@ -9,6 +9,7 @@ from torch import nn
 
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
+from sbi_da.layout import Observations
 from sbi_da.network import FewStepConfig, NetworkConfig
 from sbi_da.posteriors.few_step import FewStepHead
 from sbi_da.posteriors.matching import FlowMatchingHead
@@ -99,7 +100,7 @@ def distil(
         copy = fast_copy(teacher, few_step)
         head, taught = copy.head, teacher.density[1]
         assert isinstance(head, FewStepHead) and isinstance(taught, SplineHead | FlowMatchingHead)
-        context = teacher.encode(source.examples(how.objects, 0).observed)
+        context = _contexts(teacher, source.examples(how.objects, 0).observed)
         for parameter in head.gaussian.parameters():
             parameter.requires_grad_(not _same_gaussian(head, taught))
         trained = [p for p in head.parameters() if p.requires_grad]
@@ -114,11 +115,19 @@ def distil(
             (error + rough).mean().backward()
             nn.utils.clip_grad_norm_(trained, 1.0)
             optimiser.step()
-        fresh = teacher.encode(source.examples(how.held_out, HELD_OUT_EPOCH).observed)
+        fresh = _contexts(teacher, source.examples(how.held_out, HELD_OUT_EPOCH).observed)
         with torch.no_grad():
             distance = float(_error(head, taught, fresh, how.draws)[0].mean().sqrt())
     copy.metadata["distillation"] = {"teacher": teacher.network.head, "steps": how.steps, "held_out_error": distance}
     return copy.eval()
+
+
+def _contexts(teacher: Estimator, observed: Observations) -> torch.Tensor:
+    """What heads are told of objects; where real ones pass an adapter, of every other object as if it were real."""
+    if teacher.adapter is None:
+        return teacher.encode(observed)
+    even = np.arange(len(observed)) % 2 == 0
+    return torch.cat([teacher.encode(observed.take(even)), teacher.encode(observed.take(~even), real=True)])
 
 
 def _error(

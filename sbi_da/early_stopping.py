@@ -9,12 +9,13 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import (
     EarlyStopping,
-    EMAWeightAveraging,
     LearningRateMonitor,
     ModelCheckpoint,
     TQDMProgressBar,
+    WeightAveraging,
 )
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor
 
 from sbi_da.config import TrainingConfig
 from sbi_da.errors import ArtefactError, SbiDaError
@@ -34,6 +35,19 @@ class Ended:
 
     def __init__(self, score: float, epochs: int, steps: int) -> None:
         self.score, self.epochs, self.steps = score, epochs, steps
+
+
+class _Averaging(WeightAveraging):
+    """An exponential average of the weights that forgets those it began with: its decay rises to the one given.
+
+    Buffers are not averaged but copied: integers cannot be, and counts should not.
+    """
+
+    def __init__(self, decay: float) -> None:
+        def average(kept: Tensor, now: Tensor, count: Any) -> Tensor:
+            return torch.lerp(now, kept, min(decay, (1 + int(count)) / (10 + int(count))))
+
+        super().__init__(use_buffers=False, avg_fn=average)
 
 
 class _Progress(TQDMProgressBar):
@@ -70,7 +84,7 @@ def fit_best(
     if records:
         callbacks.append(LearningRateMonitor("step"))
     if settings.averaging:
-        callbacks.append(EMAWeightAveraging(decay=settings.averaging, update_starting_at_step=settings.warmup))
+        callbacks.append(_Averaging(settings.averaging))
     if progress:
         callbacks.append(_Progress(refresh_rate=20))
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

@@ -300,22 +300,23 @@ class Estimator(nn.Module):
         if self.target != "density":
             return self.answer(self.encode(self.layout.read(records), real=real), records.ids, real)
         prior, head = self.density
+        observed = self.layout.read(records)
         return Posterior(
             RecalibratedHead(head, self.recalibration) if real and self.recalibration else head,
-            self.encode(self.layout.read(records), real=real),
+            self.encode(observed, real=real),
             prior,
             records.ids,
             units={k: p.unit for k, p in self.parameters_info.items()},
             derive=self._derive if self.derived else None,
             derived=self.derived,
-            predicted=self._predicted() if isinstance(head, FlowMatchingHead) and head.variables > head.parameters_count else None,
+            predicted=self._predicted(observed) if isinstance(head, FlowMatchingHead) and head.variables > head.parameters_count else None,
         )
 
-    def _predicted(self) -> Predicted:
-        """Channels that the head can predict."""
+    def _predicted(self, observed: Observations) -> Predicted:
+        """Channels that the head can predict of objects."""
         index, channels = self.layout.survey_index, self.layout.channels
         names = tuple(f"{self.surveys[k]}.{channel.name}" for k, channel in zip(index, channels, strict=True))
-        return Predicted(names, tuple(channel.unit for channel in channels), self.encoder.unscaled)
+        return Predicted(names, tuple(channel.unit for channel in channels), self.encoder.unscaled, observed.state != ABSENT)
 
     def _derive(self, theta: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         if self.simulator is None:

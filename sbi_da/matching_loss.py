@@ -35,9 +35,12 @@ class MatchingLoss(PosteriorLoss):
         self.parts, self.questions = [(head, encoder)], questions  # a list, so that weights are not registered twice
 
     def _generator(self, batch: Batch, salt: int) -> torch.Generator | None:
-        """None while training; else one that depends on nothing but the size of the batch."""
+        """While training one for each step, so that a resumed training is the same; else one for each size of a batch."""
         if self.training:
-            return None
+            if self.step is None:
+                return None
+            seed = (torch.initial_seed() * 1_000_003 + 2 * self.step + salt) % 2**63
+            return torch.Generator(batch["z"].device).manual_seed(seed)
         return torch.Generator(batch["z"].device).manual_seed(SEED + 2 * len(batch["z"]) + salt)
 
     def posed(self, batch: Batch) -> Batch:
@@ -51,9 +54,10 @@ class MatchingLoss(PosteriorLoss):
             return torch.rand(*shape, generator=generator, device=state.device)
 
         hidden = uniform(*state.shape) < 1.2 * uniform(len(state), 1)
-        hidden = hidden & (state == OBSERVED) & (uniform(len(state), 1) > PLAIN)
+        kept_back = hidden & (state != ABSENT) & (uniform(len(state), 1) > PLAIN)  # limits too, so that absence says nothing
+        hidden = kept_back & (state == OBSERVED)
         scaled = torch.where(hidden, encoder.scaled(batch["value"], batch["error"], batch["state"]), 0.0)
-        return {**batch, "state": torch.where(hidden, ABSENT, state.long()).to(state.dtype), HIDDEN: hidden, CHANNELS: scaled}
+        return {**batch, "state": torch.where(kept_back, ABSENT, state.long()).to(state.dtype), HIDDEN: hidden, CHANNELS: scaled}
 
     def forward(self, batch: Batch, context: Tensor) -> Tensor:
         """The loss."""
@@ -64,7 +68,7 @@ class MatchingLoss(PosteriorLoss):
         hidden = batch.get(HIDDEN)
         if more and hidden is None:
             hidden = torch.zeros(len(z), more, dtype=torch.bool, device=z.device)
-        known, asked = draw_questions(len(z), z.shape[1], hidden, generator)
+        known, asked = draw_questions(len(z), z.shape[1], hidden, generator, z.device)
         told = torch.where(known[:, : z.shape[1]], head.told(z), z)
         if more:
             told = torch.cat([told, batch.get(CHANNELS, z.new_zeros(len(z), more))], dim=1)

@@ -75,7 +75,7 @@ class MatchingConfig(BaseModel):
         time_exponent: a of the law of times, of density proportional to t^a; above 0 times near the data are more frequent.
         sigma_min: width that is left of the noise at the end of a path.
         repeats: times and noises per training object and step.
-        solver: ``midpoint`` or ``rk4`` with fixed steps, or ``dopri5``.
+        solver: ``midpoint`` or ``rk4`` with fixed steps; or ``dopri5``, whose steps, and draws within its tolerance, depend on the batch.
         steps: of the solvers with fixed steps.
     """
 

@@ -137,6 +137,7 @@ class TrainingModule(L.LightningModule):
         self.level = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)) if weighted else None
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:  # noqa: D102
+        self.loss.step = self.global_step
         simulated = self.loss.posed(batch["simulated"])
         return self.posterior_loss(simulated, self._context(simulated))
 

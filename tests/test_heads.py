@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from sbi_da.config import load_config
+from sbi_da.config import TrainingConfig, load_config
 from sbi_da.distributions import Normal, Uniform
+from sbi_da.encoders import ScalarEncoder
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.heads import head_of
+from sbi_da.held_out import held_out_nll
+from sbi_da.learning import estimator_of, learn
 from sbi_da.network import MatchingConfig, NetworkConfig
+from sbi_da.posterior_loss import posterior_loss
 from sbi_da.posteriors import Posterior
 from sbi_da.posteriors.asking import Answering, Predicted
 from sbi_da.posteriors.gaussian import Gaussian
@@ -19,6 +23,7 @@ from sbi_da.posteriors.questions import draw_questions
 from sbi_da.prior import Limits, Prior
 from sbi_da.runs import build
 from sbi_da.simulation import simulate
+from sbi_da.sources import SimulatorSource
 
 HEADS = [name for name in get_args(NetworkConfig.model_fields["head"].annotation) if name != "few_step"]  # it learns from others
 ANSWERING = [name for name in HEADS if name != "spline"]
@@ -211,6 +216,10 @@ def test_known_values_of_each_object_are_used():
         p.given(theta_0=np.zeros(2))
 
 
+def triangle_and_more():
+    return Prior({**triangle().laws, "c": Uniform(low=0, high=1)}, triangle().limits)
+
+
 def triangle():
     """The second parameter lies below the first."""
     axis = np.array([0.0, 1.0])
@@ -270,3 +279,61 @@ def test_questions_ask_something_and_nothing_twice():
     assert not (asked[:, 3:] & ~hidden).any() and not known[:, 3:].any()
     patterns = {tuple(row) for row in torch.cat([known[:, :3], asked[:, :3]], 1).tolist()}
     assert len(patterns) >= 3**3 - 2  # each parameter known, asked or left out; all but those that ask nothing
+
+
+def test_what_is_asked_is_hidden_from_the_encoder():
+    config = load_config("toy", ["network.head=flow_matching", "network.matching={width: 16, layers: 1, heads: 2, questions: channels}"])
+    estimator = build(config)[2]
+    loss = posterior_loss(estimator).train()
+    state = torch.full((400, 8), 1, dtype=torch.uint8)
+    state[:, 0], state[:, 1] = 0, 2
+    batch = {"z": torch.zeros(400, 3), "value": torch.randn(400, 8), "error": torch.ones(400, 8), "state": state}
+    loss.step = 3
+    posed, again = loss.posed(batch), loss.posed(batch)
+    assert torch.equal(posed["state"], again["state"])
+    hidden = posed["hidden"]
+    assert 0.1 < hidden[:, 2:].float().mean() < 0.6 and not hidden[:, :2].any()
+    assert (posed["state"][hidden] == 0).all() and (posed["state"][:, 1] == 0).any()  # limits are hidden too, but not asked
+    scaled = estimator.encoder.scaled(batch["value"], batch["error"], state)
+    assert torch.equal(posed["channels"][hidden], scaled[hidden])
+
+
+def test_channels_return_from_their_scaled_values():
+    encoder = ScalarEncoder(["magnitude", "parallax", "scalar"], [0, 0, 0], 8, 8)
+    value = torch.stack([15 + torch.randn(50), torch.randn(50), 3 * torch.randn(50)], 1)
+    error, state = torch.full((50, 3), 0.1), torch.ones(50, 3, dtype=torch.uint8)
+    encoder.fit(value, error, state)
+    assert torch.allclose(encoder.unscaled(encoder.scaled(value, error, state)), value, atol=1e-4)
+
+
+def test_what_is_known_must_be_possible():
+    p = posterior(shaken("flow_matching", triangle_and_more()), triangle_and_more())
+    with pytest.warns(UserWarning, match="effective sample size"):
+        drawn = p.given(a=0.2, b=0.9).sample(20)
+    assert np.isnan(drawn["c"]).all() and (drawn["effective_sample_size"] == 0).all()
+    assert (p.given(a=0.2, b=0.9).log_prob({"c": np.full(3, 0.5)}) == -np.inf).all()
+
+
+def test_measured_channels_are_not_predicted():
+    prior = normals(2)
+    predicted = Predicted(("x.a", "x.b"), ("", ""), lambda x: x, np.array([[True, False]] * 3))
+    p = posterior(shaken("flow_matching", prior, channels=2, questions="channels"), prior, predicted=predicted)
+    p.marginal(["x.b"]).sample(3)
+    with pytest.raises(SbiDaError, match="x.a was measured of 3 of 3"):
+        p.marginal(["x.a"])
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.9995])
+def test_averaged_weights_are_trained_ones_and_buffers_are_not_averaged(decay):
+    simulator, surveys, _ = build(load_config("toy"))
+    small = NetworkConfig(width=16, layers=1, summary=32, blocks=1, context=16, hidden=(32,), transforms=2, bins=6)
+    found = {}
+    for averaging in (0.0, decay):
+        settings = TrainingConfig(epochs=3, steps_per_epoch=40, batch=64, validation=400, averaging=averaging, learning_rate=3e-3)
+        estimator = estimator_of(simulator, network=small)
+        source, held = (SimulatorSource(simulator, surveys, estimator.prior, seed=s) for s in (0, 1))
+        learn(estimator, source, settings, validation=held)
+        below = estimator.head.gaussian.below
+        assert torch.equal(below, estimator_of(simulator, network=small).head.gaussian.below)
+        found[averaging] = held_out_nll(estimator, held, 500)
+    assert found[decay] < found[0.0] + 0.4  # the prior's is two nats worse

@@ -89,6 +89,6 @@ class BankMixture:
         """Draws of normal scores, shape ``(object, n, parameter)``."""
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        noise = torch.randn(*chosen.shape, parameters, generator=generator)
+        noise = torch.randn(*chosen.shape, getattr(self.head, "noise_size", parameters), generator=generator)
         with torch.inference_mode():
             return self.head.transform(noise, self.bank[chosen])

@@ -43,7 +43,8 @@ class Law(Protocol):
 class Answering(Protocol):
     """A head that answers questions."""
 
-    noise_size: int
+    asking_noise: int
+    """Size of the noise that a draw takes."""
 
     def ask(self, context: Tensor, values: Tensor, known: Tensor, asked: Tensor) -> Law:
         """The law of asked variables given known ones; the rest is integrated out.
@@ -65,11 +66,13 @@ class Predicted:
         names: ``survey.channel``.
         units: of each.
         unscaled: variables ``(..., channel)`` in the units of the channels.
+        measured: which are known already, boolean, shape ``(object, channel)``; None: none.
     """
 
     names: tuple[str, ...]
     units: tuple[str, ...]
     unscaled: Callable[[Tensor], Tensor]
+    measured: np.ndarray | None = None
 
 
 def told(head: Any) -> KnownScores | None:
@@ -84,6 +87,17 @@ def answers(posterior: "Posterior") -> bool:
         return False
     fixed = posterior.fixed
     return told(posterior.head) is not None or all(set(posterior.prior.parents(name)) <= set(fixed) for name in fixed)
+
+
+def _possible(posterior: "Posterior") -> np.ndarray:
+    """Whether what is known of each object can be, as far as that follows from what is known alone, shape ``(object,)``."""
+    prior, n = posterior.prior, len(posterior)
+    known = {k: np.broadcast_to(np.asarray(v, float), n) for k, v in posterior.fixed.items()}
+    found = np.ones(n, bool)
+    for name in known:
+        if set(prior.parents(name)) <= set(known):
+            found &= np.isfinite(prior.score(name, known))
+    return found
 
 
 def _variables(posterior: "Posterior", wanted: Sequence[str], channels: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
@@ -121,13 +135,16 @@ def sample_asked(
     assert isinstance(head, Answering)
     values, known, asked = _variables(posterior, wanted, channels)
     bound = [name for name in posterior.fixed if set(prior.parents(name)) & set(wanted) - set(posterior.fixed)]
+    if bound:
+        wanted = prior.with_ancestors([*wanted, *bound])
+        values, known, asked = _variables(posterior, wanted, channels)
     count = SPARE * n if bound else n
     drawn = np.empty((len(posterior), count, values.shape[1]), np.float32)
     step = max(1, ROWS // count)
     with torch.inference_mode():
         for start in range(0, len(posterior), step):
             rows = slice(start, start + step)
-            noise = torch.from_numpy(object_noise(posterior.ids[rows], count, head.noise_size, seed))
+            noise = torch.from_numpy(object_noise(posterior.ids[rows], count, head.asking_noise, seed))
             law = head.ask(posterior.context[rows], values[rows], known[rows], asked[rows])
             drawn[rows] = law.draw(noise).cpu().numpy()
     size = len(prior.names)
@@ -136,12 +153,12 @@ def sample_asked(
     if predicted is not None and channels:
         scaled = predicted.unscaled(torch.from_numpy(drawn[..., size:])).numpy()
         found |= {name: scaled[..., predicted.names.index(name)].astype(float) for name in channels}
-    if not bound:
+    impossible = ~_possible(posterior)
+    if not bound and not impossible.any():
         return found, None
-    outside = np.zeros((len(posterior), count), bool)
+    outside = np.broadcast_to(impossible[:, None], (len(posterior), count)).copy()
     for name in bound:
-        if set(prior.parents(name)) <= set(found):
-            outside |= np.isnan(prior.score(name, found))
+        outside |= np.isnan(prior.score(name, found))
     chosen, ess = resample(np.where(outside, -np.inf, 0.0), n, posterior.ids, seed)
     kept = {k: np.where(ess[:, None] > 0, np.take_along_axis(v, chosen, axis=1), np.nan) for k, v in found.items()}
     return kept, ess
@@ -185,4 +202,4 @@ def asked_log_prob(posterior: "Posterior", theta: Mapping[str, np.ndarray], name
             rows = slice(start, start + step)
             law = head.ask(posterior.context[rows], values[rows], known[rows], asked[rows])
             density[rows] += law.log_prob(torch.from_numpy(z[rows])).numpy()
-    return np.where(inside, density, -np.inf)
+    return np.where(inside & _possible(posterior)[:, None], density, -np.inf)

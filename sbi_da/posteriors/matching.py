@@ -61,7 +61,7 @@ class FlowMatchingHead(nn.Module):
         self.with_gaussian = gaussian
         self.known = known
         self.parameters_count, self.variables = parameters, parameters + channels
-        self.noise_size = self.variables
+        self.noise_size, self.asking_noise = parameters, self.variables
         self.gaussian = GaussianLayer(self.variables, context, hidden) if gaussian else StandardNormal(self.variables)
         self.velocity = VelocityTransformer(self.variables, context, width, layers, heads, tokens, dropout=dropout, states=states)
         self.context = context

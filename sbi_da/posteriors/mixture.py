@@ -104,7 +104,7 @@ class MixtureHead(nn.Module):
     def __init__(self, parameters: int, context: int, components: int = 8, hidden: tuple[int, ...] = (128, 128)) -> None:
         super().__init__()
         self.parameters_count, self.components = parameters, components
-        self.noise_size = 1 + parameters
+        self.noise_size = self.asking_noise = 1 + parameters
         self.gaussian = GaussianLayer(parameters, context, hidden[-1])
         widths = (context, *hidden)
         layers = [part for a, b in zip(widths, hidden, strict=False) for part in (nn.Linear(a, b), nn.SiLU())]
@@ -134,6 +134,9 @@ class MixtureHead(nn.Module):
         return self.law(context).log_prob(z)
 
     def transform(self, noise: Tensor, context: Tensor) -> Tensor:
-        """Map standard normal noise, shape ``(..., draw, 1 + parameter)``, to draws; contexts ``(..., 1, context)``."""
-        law = self.law(context[..., 0, :])
-        return law.draw(noise)
+        """Map standard normal noise, shape ``(..., 1 + parameter)``, to draws; leading dimensions broadcast with the contexts'."""
+        if context.ndim > 1 and context.ndim == noise.ndim and context.shape[-2] == 1:  # one law for all draws of an object
+            return self.law(context[..., 0, :]).draw(noise)
+        leading = torch.broadcast_shapes(noise.shape[:-1], context.shape[:-1])
+        law = self.law(context.expand(*leading, -1))
+        return law.draw(noise.expand(*leading, -1)[..., None, :])[..., 0, :]

@@ -35,6 +35,8 @@ def resample(log_weight: np.ndarray, n: int, ids: np.ndarray, seed: int) -> tupl
         Indices, shape ``(object, n)``, and effective sample sizes, shape ``(object,)``, scaled to ``n`` draws. Where no draw has
         weight all are equally likely and the size is 0.
     """
+    if len(ids) == 0:
+        return np.empty((0, n), int), np.empty(0)
     largest = log_weight.max(1, keepdims=True)
     lost = ~np.isfinite(largest)
     weight = np.exp(np.where(lost, 0.0, log_weight - np.where(lost, 0.0, largest)))

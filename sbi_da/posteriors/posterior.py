@@ -12,9 +12,10 @@ from torch import Tensor
 
 from sbi_da.distributions import Law, distribution_from_dict
 from sbi_da.errors import SbiDaError, UnknownNameError
-from sbi_da.posteriors.asking import Predicted, answers, asked_log_prob, sample_asked
+from sbi_da.posteriors.asking import Answering, Predicted, answers, asked_log_prob, sample_asked
 from sbi_da.posteriors.conditioning import sample_given
 from sbi_da.posteriors.noise import object_noise, resample
+from sbi_da.posteriors.recalibration import RecalibratedHead
 from sbi_da.prior import Prior
 
 __all__ = ["Head", "Posterior"]
@@ -103,8 +104,7 @@ class Posterior:
         values: dict[str, np.ndarray] = dict(theta)
         if set(self.reported) - set(values):
             values |= self._derived(theta, np.ones(len(self), bool) if ess is None else ess > 0)
-        units = {**self.units, **(dict(zip(self.predicted.names, self.predicted.units, strict=True)) if self.predicted else {})}
-        data = {k: (("object", "draw"), values[k], {"units": units.get(k, "")}) for k in self.reported}
+        data = {k: (("object", "draw"), values[k], {"units": self._units().get(k, "")}) for k in self.reported}
         out = xr.Dataset(data, coords={"object": self.ids, "draw": np.arange(n)}, attrs={"seed": seed})
         if ess is not None:
             out["effective_sample_size"] = ("object", ess)
@@ -126,8 +126,7 @@ class Posterior:
             if (self.fixed or channels or not whole) and answers(self):
                 return sample_asked(self, n, seed, wanted, channels)
             if channels:
-                held = ", ".join(self.fixed)
-                raise SbiDaError(f"{channels[0]} cannot be predicted given {held}: give the parameters that these depend on too")
+                raise SbiDaError(f"{self._why()}{channels[0]} cannot be predicted")
             if self.fixed:
                 return sample_given(self, n, seed)
             return self.prior.from_normal(self.normal_scores(n, seed)), None
@@ -168,9 +167,11 @@ class Posterior:
         whole = not self.fixed and set(names) == set(self.prior.names)
         if not whole and not answers(self):
             raise SbiDaError(
-                "this head has no density of marginals or conditionals: sample them, or train with network.head=flow_matching "
+                f"{self._why()}there is no density of marginals or conditionals: sample them, or train with network.head=flow_matching "
                 "(network.matching.questions=parameters) or network.head=mixture"
             )
+        if not names:
+            raise SbiDaError("log_prob: everything that is reported is known, there is no density")
         for name in names:
             if name not in theta:
                 raise SbiDaError(f"log_prob needs all of {', '.join(names)}: {name!r} is missing")
@@ -183,14 +184,13 @@ class Posterior:
             return self._labelled(found)
         z = self.prior.to_normal(values)
         inside = np.isfinite(z).all(-1)
-        context = self.context if len(shape) == 1 else self.context[:, None].expand(-1, shape[1], -1)
-        out = np.full(int(np.prod(shape)), -np.inf)
-        flat_z = np.where(inside[..., None], z, 0.0).reshape(-1, z.shape[-1])
-        flat_context = context.reshape(-1, context.shape[-1])
+        scores = torch.from_numpy(np.where(inside[..., None], z, 0.0)).float().reshape(len(self), -1, z.shape[-1])
+        out = np.empty(scores.shape[:2])
+        step = max(1, ROWS // max(1, scores.shape[1]))
         with torch.inference_mode():
-            for start in range(0, len(out), ROWS):
-                rows = slice(start, start + ROWS)
-                out[rows] = self.head.log_prob(torch.from_numpy(flat_z[rows]).float(), flat_context[rows]).numpy()
+            for start in range(0, len(self), step):
+                rows = slice(start, start + step)
+                out[rows] = self.head.log_prob(scores[rows], self.context[rows, None]).cpu().numpy()
         with np.errstate(invalid="ignore"):
             density = out.reshape(shape) + self.prior.log_jacobian(values, np.where(inside[..., None], z, 0.0))
         return self._labelled(np.where(inside, density, -np.inf))
@@ -198,6 +198,17 @@ class Posterior:
     def _labelled(self, density: np.ndarray) -> xr.DataArray:
         dims = ("object", "draw")[: density.ndim]
         return xr.DataArray(density, dims=dims, coords={"object": self.ids}, name="log_prob")
+
+    def _units(self) -> dict[str, str]:
+        return {**self.units, **(dict(zip(self.predicted.names, self.predicted.units, strict=True)) if self.predicted else {})}
+
+    def _why(self) -> str:
+        """Why the head does not answer what others of its kind would; empty where it is the kind."""
+        if isinstance(self.head, RecalibratedHead):
+            return "posteriors recalibrated by labelled objects are known as a whole only: "
+        unknown = {p for name in self.fixed for p in self.prior.parents(name)} - set(self.fixed)
+        told = unknown and isinstance(self.head, Answering)
+        return f"what is given depends on {', '.join(sorted(unknown))}, give it too: " if told else ""
 
     def _channels(self) -> list[str]:
         """Channels that are reported."""
@@ -222,6 +233,11 @@ class Posterior:
                 raise UnknownNameError("parameter", name, known)
         if not names:
             raise SbiDaError("marginal: name at least one parameter")
+        for name in names:
+            if self.predicted and self.predicted.measured is not None and name in self.predicted.names:
+                taken = int(self.predicted.measured[:, self.predicted.names.index(name)].sum())
+                if taken:
+                    raise SbiDaError(f"{name} was measured of {taken} of {len(self)} objects: leave it out of the records to predict it")
         return replace(self, names=tuple(names))
 
     def given(self, **values: float | np.ndarray) -> "Posterior":
@@ -265,7 +281,7 @@ class Posterior:
         out = xr.Dataset({"mean": drawn.mean("draw"), "sd": drawn.std("draw", ddof=1)})
         for q in QUANTILES:
             out[f"q{round(100 * q):02d}"] = drawn.quantile(q, "draw").drop_vars("quantile")
-        out.coords["unit"] = ("parameter", [self.units.get(k, "") for k in self.reported])
+        out.coords["unit"] = ("parameter", [self._units().get(k, "") for k in self.reported])
         return out
 
     def arviz(self, n: int = 1000, seed: int = 0) -> xr.DataTree:

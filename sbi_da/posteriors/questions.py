@@ -11,7 +11,9 @@ WHOLE = 0.5
 """Share of the other objects of which no parameter is left out."""
 
 
-def draw_questions(count: int, parameters: int, hidden: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+def draw_questions(
+    count: int, parameters: int, hidden: Tensor | None, generator: torch.Generator | None, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
     """Masks of known and asked variables: parameters first, then channels.
 
     How many parameters are known, and how many left out, is uniform over objects, so that sparse and dense questions occur alike.
@@ -21,12 +23,11 @@ def draw_questions(count: int, parameters: int, hidden: Tensor | None, generator
         parameters: number of parameters.
         hidden: which channels were measured but are kept from the encoder, boolean, shape ``(object, channel)``; None: no channels.
         generator: random numbers.
+        device: where the masks live.
 
     Returns:
         Two boolean tensors of shape ``(object, parameter + channel)``, never both True; at least one variable of each object is asked.
     """
-    device = None if hidden is None else hidden.device
-
     def uniform(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator, device=device)
 

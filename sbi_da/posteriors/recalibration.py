@@ -104,7 +104,7 @@ class RecalibratedHead:
     def log_prob(self, z: Tensor, context: Tensor) -> Tensor:
         """Log-density of ``z``, shape ``(..., parameter)``, given contexts; shape ``(...)``."""
         if not isinstance(self.head, Invertible):
-            return self.head.log_prob(z, context)
+            raise SbiDaError("a recalibrated density needs a head with an inverse (spline, flow_matching): sample it instead")
         noise, log_det = self.head.noise(z, context)
         return log_det + self.recalibration.log_prob(noise)
 
