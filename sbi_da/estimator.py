@@ -255,11 +255,11 @@ class Estimator(nn.Module):
             adapted, moved = adapter.tokens(tokens, summary)
             tokens = torch.where(real[:, None, None], adapted, tokens)
             summary = torch.where(real[:, None], moved, summary)
-        context, states = self.fusion(tokens, present, summary)
+        context, states = self.fusion(tokens, present, summary, self.states > 0)
         if adapter is not None and real is not None:
             context = torch.where(real[:, None], adapter.context(context), context)
         surveys = slice(1, 1 + len(self.surveys))
-        more = torch.cat([states.flatten(1), present.to(states.dtype)], dim=1) if self.states else None
+        more = torch.cat([states.flatten(1), present.to(states.dtype)], dim=1) if states is not None else None
         return Features(context, tokens[:, surveys], present[:, surveys], more)
 
     def context(

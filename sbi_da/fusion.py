@@ -81,20 +81,23 @@ class MaskedTransformer(nn.Module):
         pooled = torch.einsum("btw,bt->bw", x, weight) / weight.sum(1, keepdim=True)
         return torch.cat([x[:, 0], pooled], dim=-1), x[:, 1:]
 
-    def forward(self, tokens: Tensor, present: Tensor, summary: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, tokens: Tensor, present: Tensor, summary: Tensor, with_states: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         """Fuse.
 
         Args:
             tokens: shape ``(object, token, width)``; absent ones must be finite and have no influence.
             present: boolean, shape ``(object, token)``.
             summary: sum over the measurements that are present, shape ``(object, summary)``.
+            with_states: whether the tokens after the layers are wanted.
 
         Returns:
-            The context, shape ``(object, context)``, and the tokens after the layers, of the shape of ``tokens``, zero where absent.
+            The context, shape ``(object, context)``, and these tokens, of the shape of ``tokens``, zero where absent, or None.
         """
         count = present.sum(1)
         order = torch.argsort(count)
-        pieces, states = [], torch.zeros_like(tokens)
+        pieces, states = [], torch.zeros_like(tokens) if with_states else None
         for rows in order.split(self.group):
             longest = int(count[rows[-1]])
             first = torch.argsort(present[rows].to(torch.int8), dim=1, descending=True, stable=True)[:, :longest]
@@ -102,8 +105,9 @@ class MaskedTransformer(nn.Module):
             held = present[rows].gather(1, first)
             fused, state = self._fuse(kept, held)
             pieces.append(fused)
-            place = first[..., None].expand(-1, -1, tokens.shape[-1])
-            states[rows] = states[rows].scatter(1, place, torch.where(held[..., None], state, 0.0))
+            if states is not None:
+                place = first[..., None].expand(-1, -1, tokens.shape[-1])
+                states[rows] = states[rows].scatter(1, place, torch.where(held[..., None], state, 0.0))
         if not pieces:
             return tokens.new_zeros(0, self.context), states
         attended = torch.cat(pieces)[torch.argsort(order)]

@@ -51,7 +51,7 @@ def test_masked_tokens_have_no_influence_in_any_layer():
     present[:5] = False
     summary = torch.randn(300, 20)
     changed = torch.where(present[..., None], tokens, torch.randn(300, 9, 16) * 1e6)
-    for one, other in zip(fusion(tokens, present, summary), fusion(changed, present, summary), strict=True):
+    for one, other in zip(fusion(tokens, present, summary, True), fusion(changed, present, summary, True), strict=True):
         assert torch.equal(one, other)
     assert torch.isfinite(fusion(tokens, present, summary)[0]).all()
 
@@ -61,9 +61,9 @@ def test_groups_of_similar_length_change_nothing():
     fusion = MaskedTransformer(16, 12, summary=20, group=32)
     tokens, present = torch.randn(256, 9, 16), torch.rand(256, 9) < 0.5
     summary = torch.randn(256, 20)
-    grouped = fusion(tokens, present, summary)
+    grouped = fusion(tokens, present, summary, True)
     fusion.group = 256
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(grouped, fusion(tokens, present, summary), strict=True))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(grouped, fusion(tokens, present, summary, True), strict=True))
 
 
 def test_normalisation_ignores_absent_entries():
