@@ -108,7 +108,7 @@ def auc(estimator: Estimator, simulated: Records, objects: Records) -> float:
     """How well contexts of simulated objects and of others can be told apart; it is shown, and chooses nothing."""
     read = estimator.layout.read
     return domain_auc(
-        estimator.fused(estimator.encode(read(simulated))).numpy(), estimator.fused(estimator.encode(read(objects), real=True)).numpy(),
+        estimator.told.fused(estimator.encode(read(simulated))).numpy(), estimator.told.fused(estimator.encode(read(objects), real=True)).numpy(),
         replicates=50,
     ).value
 

@@ -143,7 +143,7 @@ class AlignmentModule(TrainingModule):
                 )
                 for rows in torch.arange(len(batch["z"])).split(4096)
             ]
-        context, weight = self.estimator.fused(torch.cat(pieces)), batch["weight"]
+        context, weight = self.estimator.told.fused(torch.cat(pieces)), batch["weight"]
         optimizer = torch.optim.Adam(self.level.parameters(), 3e-3)
         for step in range(steps):
             for group in optimizer.param_groups:

@@ -57,8 +57,8 @@ def mixture_draws(
         masses = None if weights is None else contexts.new_tensor(weights(bank_z))
         if masses is not None and not masses.any():
             raise SbiDaError("the population of real objects is too far from the simulated one to weigh a bank: switch one of the two off")
-        asked = estimator.fused(estimator.encode(observed.take(rows), real=True))
-        shares = couple(asked, estimator.fused(contexts), spec.gamma, spec.tau, masses)
+        asked = estimator.told.fused(estimator.encode(observed.take(rows), real=True))
+        shares = couple(asked, estimator.told.fused(contexts), spec.gamma, spec.tau, masses)
         drawn = BankMixture(estimator.density[1], contexts, shares).sample(DRAWS, z.shape[2], seed + k)
         z[rows] = np.clip(drawn.numpy(), -8, 8)
     return Paired(observed, None, z)

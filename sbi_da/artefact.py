@@ -17,7 +17,7 @@ from sbi_da.errors import ArtefactError
 
 __all__ = ["read_artefact", "write_artefact"]
 
-SCHEMA = 2
+SCHEMA = 3
 FILES = ("model.safetensors", "estimator.json")
 
 

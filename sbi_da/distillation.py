@@ -53,7 +53,7 @@ def fast_copy(teacher: Estimator, few_step: FewStepConfig | None = None) -> Esti
     prior, head = teacher.density
     if not isinstance(head, SplineHead | FlowMatchingHead):
         raise SbiDaError(f"{teacher.network.head}: a spline or flow_matching head is needed to distil from")
-    few_step = (few_step or FewStepConfig()).model_copy(update={"measurements": teacher.states > 0})
+    few_step = (few_step or FewStepConfig()).model_copy(update={"teacher": teacher.network.head})
     network = NetworkConfig.model_validate({**teacher.network.model_dump(), "head": "few_step", "few_step": few_step.model_dump()})
     copy = Estimator(
         teacher.layout.surveys, prior, teacher.parameters_info, network, teacher.derived, teacher.simulator, dict(teacher.metadata),

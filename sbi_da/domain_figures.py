@@ -74,7 +74,7 @@ def context_figure(
         corrected: whether that simulator is a corrected one, whose objects pass as real.
     """
     def seen(estimator: Estimator, observed: Observations, as_real: bool) -> np.ndarray:
-        return np.asarray(estimator.fused(estimator.encode(observed, real=as_real)))
+        return np.asarray(estimator.told.fused(estimator.encode(observed, real=as_real)))
 
     sides = [
         (seen(base, before, False), seen(base, real, True)),

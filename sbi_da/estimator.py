@@ -21,7 +21,7 @@ from sbi_da.encoders import ScalarEncoder
 from sbi_da.encoders.images import ImageConfig, ImageTokens, Pictures, runnable
 from sbi_da.errors import ArtefactError, SbiDaError, UnknownNameError
 from sbi_da.fusion import MaskedTransformer
-from sbi_da.heads import DensityHead, attends, head_of
+from sbi_da.heads import DensityHead, head_of, told
 from sbi_da.label_prior import LabelPrior
 from sbi_da.layout import Layout, Observations
 from sbi_da.measured import measurements, pictures
@@ -38,7 +38,7 @@ from sbi_da.posteriors.recalibration import RecalibratedHead, Recalibration
 from sbi_da.posteriors.vote_head import VoteHead
 from sbi_da.posteriors.vote_posterior import VotePosterior
 from sbi_da.prior import Prior
-from sbi_da.records import ABSENT, Records
+from sbi_da.records import ABSENT, OBSERVED, Records
 from sbi_da.simulators import Parameter, Simulator, get_simulator
 from sbi_da.surveys import Survey
 from sbi_da.views import views
@@ -112,9 +112,9 @@ class Estimator(nn.Module):
         self.fusion = MaskedTransformer(
             size.width, size.context, size.layers, size.heads, size.summary, size.blocks, dropout=size.dropout
         )
-        self.states = 1 + len(self.layout.surveys) + len(kinds) if attends(prior, size) else 0
-        """Number of tokens that the head attends beside the fused context."""
-        self.head = head_of(prior, size, len(kinds), self.states)
+        self.told = told(prior, size, 1 + len(self.layout.surveys) + len(kinds), len(kinds))
+        """Where in the row that the head is told of an object what stands."""
+        self.head = head_of(prior, size, len(kinds), self.told)
         self.adapter: RealBranch | None = None
         self.adapt(adapter)
         self.recalibration: Recalibration | None = None
@@ -174,10 +174,15 @@ class Estimator(nn.Module):
         if self.images is not None:
             self.images.blind = withheld
 
-    def fit(self, observed: Observations) -> None:
-        """Take the centres and scales of the encoders from a sample."""
+    def fit(self, observed: Observations, z: np.ndarray | None = None) -> None:
+        """Take the centres and scales of the encoders from a sample; with normal scores ``(object, parameter)`` what heads take too."""
         sample = measurements(observed)
         self.encoder.fit(sample["value"], sample["error"], sample["state"])
+        if z is not None and isinstance(self.head, FlowMatchingHead):
+            scores = torch.from_numpy(z).float()
+            usable = torch.isfinite(scores).all(1)
+            scaled = self.encoder.scaled(sample["value"], sample["error"], sample["state"])
+            self.head.fit(scores[usable], scaled[usable], (sample["state"] == OBSERVED)[usable])
         if self.images is not None:
             self.images.fit(pictures(measurements(observed, slice(0, FITTED))))
 
@@ -255,12 +260,15 @@ class Estimator(nn.Module):
             adapted, moved = adapter.tokens(tokens, summary)
             tokens = torch.where(real[:, None, None], adapted, tokens)
             summary = torch.where(real[:, None], moved, summary)
-        context, states = self.fusion(tokens, present, summary, self.states > 0)
+        context, states = self.fusion(tokens, present, summary, self.told.tokens > 0)
         if adapter is not None and real is not None:
             context = torch.where(real[:, None], adapter.context(context), context)
         surveys = slice(1, 1 + len(self.surveys))
-        more = torch.cat([states.flatten(1), present.to(states.dtype)], dim=1) if states is not None else None
-        return Features(context, tokens[:, surveys], present[:, surveys], more)
+        more = [] if states is None else [states.flatten(1), present.to(states.dtype)]
+        if self.told.channels:
+            seen = state == OBSERVED
+            more += [torch.where(seen, self.encoder.scaled(value, error, state), 0.0), seen.to(context.dtype)]
+        return Features(context, tokens[:, surveys], present[:, surveys], torch.cat(more, dim=1) if more else None)
 
     def context(
         self, value: Tensor, error: Tensor, state: Tensor, real: Tensor | None = None, images: Pictures | None = None
@@ -268,16 +276,12 @@ class Estimator(nn.Module):
         """What the head is told of laid-out measurements, shape ``(object, told)``; arguments as of :meth:`features`."""
         return self.features(value, error, state, real, images).told
 
-    def fused(self, told: Any) -> Any:
-        """The fused context ``(object, context)`` of what the head is told."""
-        return told[:, : self.network.context]
-
     def encode(self, observed: Observations, batch: int | None = None, real: bool = False) -> Tensor:
         """What the head is told of measurements, of real objects or not, without gradients, in evaluation mode; ``(object, told)``."""
         training = self.training
         self.eval()
         batch = batch or (4096 if self.images is None else 256)
-        pieces = [torch.zeros(0, self.network.context + self.states * (self.network.width + 1))]
+        pieces = [torch.zeros(0, self.told.size)]
         device = next(self.parameters()).device
         with torch.inference_mode():
             for start in range(0, len(observed), batch):

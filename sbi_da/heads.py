@@ -14,31 +14,35 @@ from sbi_da.posteriors.label_head import LabelHead
 from sbi_da.posteriors.matching import FlowMatchingHead
 from sbi_da.posteriors.mixture import MixtureHead
 from sbi_da.posteriors.spline import SplineHead
+from sbi_da.posteriors.told import Told
 from sbi_da.posteriors.vote_head import VoteHead
 from sbi_da.prior import Prior
 from sbi_da.vote_prior import VotePrior
 
-__all__ = ["AnyHead", "DensityHead", "attends", "head_of"]
+__all__ = ["AnyHead", "DensityHead", "head_of", "told"]
 
 
 DensityHead = SplineHead | FlowMatchingHead | MixtureHead | FewStepHead
 AnyHead = DensityHead | CategoricalHead | VoteHead | LabelHead
 
 
-def attends(prior: AnyPrior, network: NetworkConfig) -> bool:
-    """Whether the head that fits a prior attends the tokens of measurements beside the fused context."""
-    told = {"flow_matching": network.matching.measurements, "few_step": network.few_step.measurements}
-    return isinstance(prior, Prior) and told.get(network.head, False)
+def told(prior: AnyPrior, network: NetworkConfig, tokens: int = 0, channels: int = 0) -> Told:
+    """What the head that fits a prior is told, of so many tokens of measurements and scalar channels."""
+    name = network.few_step.teacher if network.head == "few_step" else network.head
+    if not isinstance(prior, Prior) or name != "flow_matching":
+        return Told(network.context)
+    attended = tokens if network.matching.measurements else 0
+    return Told(network.context, attended, network.width, channels if network.matching.gaussian == "linear" else 0)
 
 
-def head_of(prior: AnyPrior, network: NetworkConfig, channels: int = 0, states: int = 0) -> AnyHead:
+def head_of(prior: AnyPrior, network: NetworkConfig, channels: int = 0, row: Told | None = None) -> AnyHead:
     """The head that fits a prior, where its training starts.
 
     Args:
         prior: what is inferred.
         network: sizes.
         channels: number of scalar channels, which may be asked to be predicted.
-        states: number of tokens of measurements that it is told beside the fused context.
+        row: what it is told; None: the fused context.
     """
     how, context = network.classifier, network.context
     if isinstance(prior, ClassPrior):
@@ -54,17 +58,15 @@ def head_of(prior: AnyPrior, network: NetworkConfig, channels: int = 0, states: 
         labels = LabelHead(len(prior.names), context, how.hidden, how.dropout)
         labels.start(torch.tensor(list(prior.rates.values())))
         return labels
-    size = len(prior.names)
+    size, row = len(prior.names), row or Told(context)
     if network.head == "few_step":
-        context += states * (network.width + 1)
-        return FewStepHead(size, context, network.few_step.steps, network.few_step.width, network.hidden[-1])
+        return FewStepHead(size, row.size, network.few_step.steps, network.few_step.width, network.hidden[-1])
     if network.head == "mixture":
         return MixtureHead(size, context, network.components, network.hidden)
     if network.head == "flow_matching":
         matching = network.matching
         options = matching.model_dump(exclude={"questions", "measurements"})
-        told = (states, network.width) if states else None
         channels = channels if matching.questions == "channels" else 0
         known = KnownScores(prior) if matching.questions != "none" else None
-        return FlowMatchingHead(size, context, channels, hidden=network.hidden[-1], known=known, states=told, **options)
+        return FlowMatchingHead(size, row, channels, hidden=network.hidden[-1], known=known, **options)
     return SplineHead(size, context, network.transforms, network.bins, network.hidden)

@@ -69,7 +69,8 @@ def learn(
     """
     _ = estimator.density
     settings = settings or TrainingConfig()
-    estimator.fit(source.examples(min(FITTED, settings.batch * settings.steps_per_epoch), FIRST_EPOCH).observed)
+    sample = source.examples(min(FITTED, settings.batch * settings.steps_per_epoch), FIRST_EPOCH)
+    estimator.fit(sample.observed, sample.z)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = TrainingModule(estimator, settings, weighted=source.weighted)

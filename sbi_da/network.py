@@ -68,8 +68,9 @@ class MatchingConfig(BaseModel):
         measurements: whether it attends the tokens of measurements too. What one says of a parameter may depend on other parameters
             (how far it is off, in units of a spread that is inferred too), which no fused context can hold for all their values.
         dropout: share of hidden units that is dropped in training.
-        gaussian: whether it works in the units of a Gaussian that the context gives. Posteriors far narrower than the prior need it; a
-            small set of simulations is better without, for the Gaussian is the first to know its objects by heart.
+        gaussian: in whose units it works: of a Gaussian learned from the ``context``, which posteriors far narrower than the prior need,
+            but which is the first to know a small set of simulations by heart; of that whose mean is ``linear`` in the scalar measurements,
+            taken from simulations and not trained; or ``none``.
         questions: what it learns to answer: ``none``, the posterior of all parameters; ``parameters``, any of them given any others;
             ``channels``, scalar channels that were not measured too.
         time_exponent: a of the law of times, of density proportional to t^a; above 0 times near the data are more frequent.
@@ -86,7 +87,7 @@ class MatchingConfig(BaseModel):
     tokens: int = Field(4, ge=1)
     measurements: bool = True
     dropout: float = Field(0.0, ge=0, lt=1)
-    gaussian: bool = True
+    gaussian: Literal["context", "linear", "none"] = "context"
     questions: Literal["none", "parameters", "channels"] = "parameters"
     time_exponent: float = Field(0.0, gt=-1)
     sigma_min: float = Field(1e-3, ge=0, lt=1)
@@ -107,11 +108,11 @@ class FewStepConfig(BaseModel):
     Attributes:
         steps: network evaluations per draw.
         width: of the hidden layers.
-        measurements: whether it is told the tokens of measurements beside the fused context, as its teacher was.
+        teacher: head that it was distilled from; it is told what that one is.
     """
 
     model_config = ConfigDict(extra="forbid")
-    measurements: bool = False
+    teacher: Literal["spline", "flow_matching"] = "spline"
     steps: int = Field(4, ge=1, le=4)
     width: int = Field(128, ge=4)
 

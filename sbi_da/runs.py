@@ -241,7 +241,7 @@ def train(config: Config, out: str | Path, progress: bool = True, say: Callable[
 
     sample = source.examples(min(20_000, settings.batch * settings.steps_per_epoch), 2**31 + 1)
     s = sample.observed
-    estimator.fit(sample.observed)
+    estimator.fit(sample.observed, sample.z)
     if earlier is not None:
         taken = transfer(estimator, earlier, settings.transfer, str(settings.start))
         (run / START).write_text(json.dumps({"start": settings.start, "taken": list(taken.taken), "left": dict(taken.left)}, indent=1))

@@ -152,7 +152,7 @@ class TrainingModule(L.LightningModule):
             self.log("train_nll", loss.detach(), prog_bar=True)
             return loss
         weight = simulated["weight"]
-        level = self.level(self.estimator.fused(context).detach())[:, 0].clamp(-12, 4)
+        level = self.level(self.estimator.told.fused(context).detach())[:, 0].clamp(-12, 4)
         regression = (level.exp() - weight * level).mean()
         ratio = weight / level.detach().exp()
         relative = ratio.clamp(max=LARGEST_WEIGHT)

@@ -25,7 +25,7 @@ PASSES = 60
 """Through the simulations, at least in steps of the schedule."""
 NETWORK = NetworkConfig(
     width=32, layers=1, heads=4, summary=128, blocks=2, context=64, octaves=0, dropout=0.1, hidden=(64, 64), transforms=4, bins=8,
-    matching=MatchingConfig(width=48, layers=2, heads=4, tokens=4, dropout=0.1, repeats=4, gaussian=False, questions="none"),
+    matching=MatchingConfig(width=48, layers=2, heads=4, tokens=4, dropout=0.1, repeats=4, gaussian="linear", questions="none"),
 )
 TRAINING = TrainingConfig(
     batch=256, learning_rate=5e-4, optimiser="adamw", warmup=100, averaging=0.999, patience=20, gradient_clip=5.0,

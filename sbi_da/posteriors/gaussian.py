@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Gaussian", "GaussianLayer", "StandardNormal"]
+__all__ = ["Gaussian", "GaussianLayer", "JointGaussian", "StandardNormal"]
 
 LOG_SCALE = (-2.0, 7.0)
 """Range of the logarithm of Lambda's diagonal."""
+RIDGE = 1e-4
+"""Least eigenvalue of the correlation of a joint Gaussian."""
 
 
 @dataclass(frozen=True)
@@ -120,3 +122,69 @@ class StandardNormal(nn.Module):
         location = context.new_zeros(*context.shape[:-1], self.variables)
         root = torch.eye(self.variables, device=context.device).expand(*context.shape[:-1], -1, -1)
         return Gaussian(location, root, location.sum(-1))
+
+
+class JointGaussian(nn.Module):
+    """One Gaussian of parameters and measurements together, taken from simulations and conditioned on what was measured.
+
+    It is the posterior where both are jointly Gaussian. Elsewhere it has a posterior's location as far as that is linear in the
+    measurements, and a spread that depends only on which there are. Nothing is trained, so that nothing is learned by heart.
+
+    Args:
+        parameters: number of parameters.
+        channels: number of measurements.
+    """
+
+    location: Tensor
+    root: Tensor
+
+    def __init__(self, parameters: int, channels: int) -> None:
+        super().__init__()
+        self.parameters_count, self.channels = parameters, channels
+        self.register_buffer("location", torch.zeros(parameters + channels))
+        self.register_buffer("root", torch.eye(parameters + channels))
+
+    def fit(self, z: Tensor, measured: Tensor, seen: Tensor) -> None:
+        """Take mean and covariance from simulations; those of two variables from the objects where both are there.
+
+        Args:
+            z: parameters, shape ``(object, parameter)``.
+            measured: shape ``(object, channel)``; entries that were not seen are not read.
+            seen: boolean, same shape.
+        """
+        there = torch.cat([torch.ones_like(z), seen.to(z.dtype)], dim=1).double()
+        both = torch.where(there > 0, torch.cat([z, measured], dim=1).double(), 0.0)
+        location = both.sum(0) / there.sum(0).clamp_min(1)
+        away = (both - location) * there
+        spread = (away.square().sum(0) / there.sum(0).clamp_min(1)).sqrt().clamp_min(1e-6)
+        correlation = (away.mT @ away) / (there.mT @ there).clamp_min(1) / spread / spread[:, None]
+        correlation.fill_diagonal_(1.0)
+        values, vectors = torch.linalg.eigh(correlation)  # of incomplete pairs it need not be positive
+        covariance = (vectors * values.clamp_min(RIDGE)) @ vectors.mT * spread * spread[:, None]
+        root = torch.linalg.inv(torch.linalg.cholesky(covariance))
+        self.location.copy_(location)
+        self.root.copy_(root)
+
+    def forward(
+        self, measured: Tensor, seen: Tensor, at: tuple[Tensor, Tensor, Tensor] | None = None
+    ) -> Gaussian:
+        """The law of the asked variables.
+
+        Args:
+            measured: shape ``(..., channel)``; entries that were not seen are not read.
+            seen: boolean, same shape.
+            at: values, known and asked ones of the variables, as of :meth:`Gaussian.given`; None: all parameters are asked. Channels among
+                the variables may be asked, where they were not seen, and are known by having been seen.
+        """
+        size = self.parameters_count
+        if at is None:
+            own = measured.new_zeros(*measured.shape[:-1], size)
+            at = own, torch.zeros_like(own, dtype=torch.bool), torch.ones_like(own, dtype=torch.bool)
+        values, known, asked = at
+        variables = values.shape[-1]
+        more = nn.functional.pad(asked[..., size:], (0, size + self.channels - variables))
+        law = Gaussian(self.location, self.root, self.root.diagonal().log().sum()).given(
+            torch.cat([values[..., :size], measured], dim=-1), torch.cat([known[..., :size], seen], dim=-1),
+            torch.cat([asked[..., :size], more & ~seen], dim=-1),
+        )
+        return Gaussian(law.location[..., :variables], law.root[..., :variables, :variables], law.log_det)

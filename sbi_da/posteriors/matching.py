@@ -18,9 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sbi_da.posteriors.gaussian import Gaussian, GaussianLayer, StandardNormal
+from sbi_da.posteriors.gaussian import Gaussian, GaussianLayer, JointGaussian, StandardNormal
 from sbi_da.posteriors.known import KnownScores
 from sbi_da.posteriors.solvers import integrate
+from sbi_da.posteriors.told import Told
 from sbi_da.posteriors.velocity import Memory, VelocityTransformer
 
 __all__ = ["FlowMatchingHead"]
@@ -33,7 +34,7 @@ class FlowMatchingHead(nn.Module):
 
     Args:
         parameters: number of parameters.
-        context: width of the context.
+        told: what it is told of an object.
         channels: number of scalar channels that are variables too.
         width: of tokens.
         layers: of the velocity transformer.
@@ -46,25 +47,26 @@ class FlowMatchingHead(nn.Module):
         repeats: times and noises per training object.
         solver: ``midpoint``, ``rk4`` or ``dopri5``.
         steps: of the solvers of fixed step.
-        gaussian: whether it works in the units of a Gaussian of the context, or in normal scores.
+        gaussian: in whose units it works: one that is learned of the ``context``, one ``linear`` in the measurements, or ``none``, in
+            normal scores.
         known: how it is told known parameters; None: it answers no questions.
-        states: number and width of the tokens of measurements that follow the fused context, and then whether each is there; None: none do.
     """
 
     def __init__(
-        self, parameters: int, context: int, channels: int = 0, width: int = 64, layers: int = 3, heads: int = 4, tokens: int = 4,
+        self, parameters: int, told: Told, channels: int = 0, width: int = 64, layers: int = 3, heads: int = 4, tokens: int = 4,
         hidden: int = 128, dropout: float = 0.0, time_exponent: float = 0.0, sigma_min: float = 1e-3, repeats: int = 1,
-        solver: str = "midpoint", steps: int = 16, gaussian: bool = True, known: KnownScores | None = None,
-        states: tuple[int, int] | None = None,
+        solver: str = "midpoint", steps: int = 16, gaussian: str = "context", known: KnownScores | None = None,
     ) -> None:
         super().__init__()
-        self.with_gaussian = gaussian
-        self.known = known
+        self.row, self.known = told, known
         self.parameters_count, self.variables = parameters, parameters + channels
         self.noise_size, self.asking_noise = parameters, self.variables
-        self.gaussian = GaussianLayer(self.variables, context, hidden) if gaussian else StandardNormal(self.variables)
-        self.velocity = VelocityTransformer(self.variables, context, width, layers, heads, tokens, dropout=dropout, states=states)
-        self.context = context
+        self.gaussian: GaussianLayer | JointGaussian | StandardNormal = StandardNormal(self.variables)
+        if gaussian == "context":
+            self.gaussian = GaussianLayer(self.variables, told.context, hidden)
+        elif gaussian == "linear":
+            self.gaussian = JointGaussian(parameters, told.channels)
+        self.velocity = VelocityTransformer(self.variables, told, width, layers, heads, tokens, dropout=dropout)
         self.time_exponent, self.sigma_min, self.repeats = time_exponent, sigma_min, repeats
         self.solver, self.steps = solver, steps
 
@@ -84,17 +86,14 @@ class FlowMatchingHead(nn.Module):
         Returns:
             Shape ``(object,)``.
         """
-        law = self.gaussian(context[..., : self.context])
-        if known is not None and asked is not None:
-            law = law.given(values, known, asked) if self.with_gaussian else law
+        law = self._units(context, None if known is None or asked is None else (values, known, asked))
+        if asked is not None:
             share = asked.to(values.dtype) / asked.sum(1, keepdim=True).clamp_min(1)
         else:
             share = torch.full_like(values, 1 / values.shape[1])
         scaled = law.whiten(values)
         if asked is not None:
             scaled = torch.where(asked, scaled, 0.0)
-        rough = 0.5 * scaled.square().sum(1) - law.log_det
-        rough = rough / (values.shape[1] if asked is None else asked.sum(1).clamp_min(1)) if self.with_gaussian else 0.0 * rough
         u = scaled.detach()[:, None]
         n, draws = len(values), self.repeats
         time = torch.rand(n, draws, generator=generator, device=values.device)
@@ -108,7 +107,22 @@ class FlowMatchingHead(nn.Module):
         at = None if known is None or asked is None else (values[:, None], known[:, None], asked[:, None])
         found = self._velocity(x, time, self.velocity.remember(context), at)
         error = ((found - aim).square() * share[:, None]).sum(-1).mean(1)
-        return error + rough
+        if not isinstance(self.gaussian, GaussianLayer):
+            return error
+        rough = 0.5 * scaled.square().sum(1) - law.log_det
+        return error + rough / (values.shape[1] if asked is None else asked.sum(1).clamp_min(1))
+
+    def fit(self, z: Tensor, measured: Tensor, seen: Tensor) -> None:
+        """Settle what is not trained; arguments as of :meth:`sbi_da.posteriors.gaussian.JointGaussian.fit`."""
+        if isinstance(self.gaussian, JointGaussian):
+            self.gaussian.fit(z, measured, seen)
+
+    def _units(self, row: Tensor, at: tuple[Tensor, Tensor, Tensor] | None) -> Gaussian:
+        """The Gaussian of asked variables in whose units the flow works."""
+        if isinstance(self.gaussian, JointGaussian):
+            return self.gaussian(*self.row.measured(row), at)
+        law = self.gaussian(self.row.fused(row))
+        return law.given(*at) if at is not None and isinstance(self.gaussian, GaussianLayer) else law
 
     def told(self, z: Tensor) -> Tensor:
         """How parameters of normal scores ``(..., parameter)`` are told if they are known, same shape."""
@@ -132,8 +146,7 @@ class FlowMatchingHead(nn.Module):
     def ask(self, context: Tensor, values: Tensor, known: Tensor, asked: Tensor) -> "FlowLaw":
         """The law of asked variables; arguments as of :meth:`sbi_da.posteriors.asking.Answering.ask`."""
         at = values[:, None], known[:, None], asked[:, None]
-        law = self.gaussian(context[:, None, : self.context])
-        return FlowLaw(self, law.given(*at) if self.with_gaussian else law, self.velocity.remember(context), at)
+        return FlowLaw(self, self._units(context[:, None], at), self.velocity.remember(context), at)
 
     def transform(self, noise: Tensor, context: Tensor) -> Tensor:
         """Map standard normal ``noise``, shape ``(..., parameter)``, to draws; leading dimensions broadcast with the contexts'."""
@@ -154,7 +167,7 @@ class FlowMatchingHead(nn.Module):
     def _all(self, context: Tensor) -> "FlowLaw":
         """The law of all parameters, nothing known."""
         if self.variables == self.parameters_count:
-            return FlowLaw(self, self.gaussian(context[:, None, : self.context]), self.velocity.remember(context), None)
+            return FlowLaw(self, self._units(context[:, None], None), self.velocity.remember(context), None)
         shape = (len(context), self.variables)
         asked = (torch.arange(self.variables, device=context.device) < self.parameters_count).expand(shape)
         return self.ask(context, context.new_zeros(shape), torch.zeros_like(asked), asked)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sbi_da.posteriors.told import Told
+
 __all__ = ["Memory", "VelocityTransformer"]
 
 FREQUENCIES = 8
@@ -86,23 +88,22 @@ class VelocityTransformer(nn.Module):
 
     Args:
         variables: how many.
-        context: width of an object's context.
+        told: what of an object's row is its context, and which tokens follow it.
         width: of tokens.
         layers: how many.
         heads: of attention.
         tokens: that the context is read as.
-        states: number and width of tokens that follow the context, flattened, and then whether each is there; None: none do.
         expansion: hidden width of the perceptrons over ``width``.
         dropout: share of their hidden units that is dropped in training.
     """
 
     def __init__(
-        self, variables: int, context: int, width: int = 64, layers: int = 3, heads: int = 4, tokens: int = 4, expansion: int = 2,
-        dropout: float = 0.0, states: tuple[int, int] | None = None,
+        self, variables: int, told: Told, width: int = 64, layers: int = 3, heads: int = 4, tokens: int = 4, expansion: int = 2,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.tokens, self.width, self.context, self.states = tokens, width, context, states
-        self.state_tokens = nn.Sequential(nn.LayerNorm(states[1]), nn.Linear(states[1], width)) if states else None
+        self.tokens, self.width, self.row, context = tokens, width, told, told.context
+        self.state_tokens = nn.Sequential(nn.LayerNorm(told.width), nn.Linear(told.width, width)) if told.tokens else None
         self.context_tokens = nn.Sequential(nn.Linear(context, tokens * width), nn.Unflatten(-1, (tokens, width)), nn.LayerNorm(width))
         self.context_condition = nn.Linear(context, width)
         self.time = nn.Sequential(nn.Linear(2 * FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
@@ -119,15 +120,13 @@ class VelocityTransformer(nn.Module):
 
     frequency: Tensor
 
-    def remember(self, context: Tensor) -> Memory:
-        """What of contexts ``(object, context)``, with the states that follow them, every later call uses."""
-        told, context = context, context[:, : self.context]
+    def remember(self, row: Tensor) -> Memory:
+        """What of objects' rows ``(object, told)`` every later call uses."""
+        context = self.row.fused(row)
         tokens, present = self.context_tokens(context), None
-        if self.states is not None and self.state_tokens is not None:
-            count = self.states[0]
-            there = told[:, -count:] > 0.5
-            states = self.state_tokens(told[:, self.context : -count].unflatten(1, self.states))
-            tokens = torch.cat([tokens, torch.where(there[..., None], states, 0.0)], dim=1)
+        if self.state_tokens is not None:
+            states, there = self.row.states(row)
+            tokens = torch.cat([tokens, torch.where(there[..., None], self.state_tokens(states), 0.0)], dim=1)
             present = torch.cat([there.new_ones(len(there), self.tokens), there], dim=1)[:, None, None]
         pairs = [layer.memory(tokens) for layer in self._layers()]
         return Memory(self.context_condition(context), tuple(k for k, _ in pairs), tuple(v for _, v in pairs), present)
