@@ -106,11 +106,9 @@ def calibration(estimator: Estimator, objects: Records) -> dict[str, float]:
 
 def auc(estimator: Estimator, simulated: Records, objects: Records) -> float:
     """How well contexts of simulated objects and of others can be told apart; it is shown, and chooses nothing."""
-    read = estimator.layout.read
-    return domain_auc(
-        estimator.told.fused(estimator.encode(read(simulated))).numpy(), estimator.told.fused(estimator.encode(read(objects), real=True)).numpy(),
-        replicates=50,
-    ).value
+    read, fused = estimator.layout.read, estimator.told.fused
+    here, there = fused(estimator.encode(read(simulated))), fused(estimator.encode(read(objects), real=True))
+    return domain_auc(here.numpy(), there.numpy(), replicates=50).value
 
 
 def run(seed: int, arms: list[str], pairs: list[int], surveys: list[str], folder: Path) -> Iterator[dict[str, Any]]:

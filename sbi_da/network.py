@@ -74,6 +74,7 @@ class MatchingConfig(BaseModel):
         questions: what it learns to answer: ``none``, the posterior of all parameters; ``parameters``, any of them given any others;
             ``channels``, scalar channels that were not measured too.
         time_exponent: a of the law of times, of density proportional to t^a; above 0 times near the data are more frequent.
+        late: share of the times for which what is left of the noise is log-uniform instead, from 1 to 0.005, as narrow modes need.
         sigma_min: width that is left of the noise at the end of a path.
         repeats: times and noises per training object and step.
         solver: ``midpoint`` or ``rk4`` with fixed steps; or ``dopri5``, whose steps, and draws within its tolerance, depend on the batch.
@@ -90,6 +91,7 @@ class MatchingConfig(BaseModel):
     gaussian: Literal["context", "linear", "none"] = "context"
     questions: Literal["none", "parameters", "channels"] = "parameters"
     time_exponent: float = Field(0.0, gt=-1)
+    late: float = Field(0.5, ge=0, le=1)
     sigma_min: float = Field(1e-3, ge=0, lt=1)
     repeats: int = Field(2, ge=1)
     solver: Literal["midpoint", "rk4", "dopri5"] = "midpoint"

@@ -1,12 +1,14 @@
 r"""Flow matching (Lipman et al. 2023, arXiv 2210.02747; for posteriors Wildberger et al. 2023, arXiv 2305.17161).
 
-In the units of a Gaussian that the context gives, a draw :math:`u` is reached from noise :math:`\varepsilon` on a straight line,
+In the units of a Gaussian that the context or the measurements give, a draw :math:`u` is reached from noise :math:`\varepsilon` on a
+straight line,
 
 .. math:: x_t = \bigl(1 - (1-\sigma_{\min})t\bigr)\,\varepsilon + t\,u,\qquad \dot x_t = u - (1-\sigma_{\min})\,\varepsilon,
 
-and a network learns the mean of :math:`\dot x_t` given :math:`x_t`, with times of density :math:`\propto t^a`. Were the posterior that
-Gaussian, this mean would be linear in :math:`x_t`: the network learns what remains, in units of its spread, and begins as zero. Draws are
-the velocity's integral from noise; the density is that of the noise they come from, less the integral of the divergence.
+and a network learns the mean of :math:`\dot x_t` given :math:`x_t`, with times of density :math:`\propto t^a`, and a share of them with
+what is left of the noise log-uniform: where a narrow mode lies is learned at times when no more is left than it is wide. Were the posterior
+that Gaussian, this mean would be linear in :math:`x_t`: the network learns what remains, in units of its spread, and begins as zero.
+Draws are the velocity's integral from noise; the density is that of the noise they come from, less the integral of the divergence.
 
 With questions, a training object has some of its variables known, some asked and the others left out (Gloeckler et al. 2024, arXiv
 2404.09636), so that one network answers any conditional of any marginal.
@@ -27,6 +29,8 @@ from sbi_da.posteriors.velocity import Memory, VelocityTransformer
 __all__ = ["FlowMatchingHead"]
 
 LOG_TWO_PI = math.log(2 * math.pi)
+LEFT = 0.005
+"""Of the noise, at the latest of the times that are log-uniform in it."""
 
 
 class FlowMatchingHead(nn.Module):
@@ -43,6 +47,7 @@ class FlowMatchingHead(nn.Module):
         hidden: width of the hidden layer that gives the Gaussian.
         dropout: in the velocity transformer, in training.
         time_exponent: a of the law of times.
+        late: share of times that have another law instead, what is left of the noise being log-uniform.
         sigma_min: width that is left of the noise.
         repeats: times and noises per training object.
         solver: ``midpoint``, ``rk4`` or ``dopri5``.
@@ -54,7 +59,7 @@ class FlowMatchingHead(nn.Module):
 
     def __init__(
         self, parameters: int, told: Told, channels: int = 0, width: int = 64, layers: int = 3, heads: int = 4, tokens: int = 4,
-        hidden: int = 128, dropout: float = 0.0, time_exponent: float = 0.0, sigma_min: float = 1e-3, repeats: int = 1,
+        hidden: int = 128, dropout: float = 0.0, time_exponent: float = 0.0, late: float = 0.5, sigma_min: float = 1e-3, repeats: int = 1,
         solver: str = "midpoint", steps: int = 16, gaussian: str = "context", known: KnownScores | None = None,
     ) -> None:
         super().__init__()
@@ -67,7 +72,7 @@ class FlowMatchingHead(nn.Module):
         elif gaussian == "linear":
             self.gaussian = JointGaussian(parameters, told.channels)
         self.velocity = VelocityTransformer(self.variables, told, width, layers, heads, tokens, dropout=dropout)
-        self.time_exponent, self.sigma_min, self.repeats = time_exponent, sigma_min, repeats
+        self.time_exponent, self.late, self.sigma_min, self.repeats = time_exponent, late, sigma_min, repeats
         self.solver, self.steps = solver, steps
 
     def losses(
@@ -99,7 +104,7 @@ class FlowMatchingHead(nn.Module):
         time = torch.rand(n, draws, generator=generator, device=values.device)
         if generator is not None or not self.training:  # one time in each of as many intervals: less scatter
             time = (torch.arange(draws, device=values.device) + time) / draws
-        time = time ** (1 / (1 + self.time_exponent))
+        time = self._times(time)
         noise = torch.randn(n, draws, values.shape[1], generator=generator, device=values.device)
         left = (1 - (1 - self.sigma_min) * time)[..., None]
         x = left * noise + time[..., None] * u
@@ -111,6 +116,12 @@ class FlowMatchingHead(nn.Module):
             return error
         rough = 0.5 * scaled.square().sum(1) - law.log_det
         return error + rough / (values.shape[1] if asked is None else asked.sum(1).clamp_min(1))
+
+    def _times(self, uniform: Tensor) -> Tensor:
+        """Times of uniform numbers: below ``late``, what is left of the noise is log-uniform."""
+        late, exponent = self.late, 1 / (1 + self.time_exponent)
+        last = 1 - LEFT ** (uniform / max(late, 1e-6))
+        return torch.where(uniform < late, last, ((uniform - late).clamp_min(0) / max(1 - late, 1e-6)) ** exponent)
 
     def fit(self, z: Tensor, measured: Tensor, seen: Tensor) -> None:
         """Settle what is not trained; arguments as of :meth:`sbi_da.posteriors.gaussian.JointGaussian.fit`."""
