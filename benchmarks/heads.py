@@ -25,8 +25,8 @@ from sbi_da.simulation import simulate
 HEADS = ("spline", "flow_matching", "mixture", "few_step")
 OBJECTS, DRAWS, PREDICTED = 1600, 4000, "modality_d"
 MATCHED = [
-    "network.matching.questions=channels", "network.matching.width=48", "network.matching.steps=8", "training.averaging=0.998",
-    "training.epochs=14",
+    "network.matching.questions=channels", "network.matching.gaussian=linear", "network.matching.width=48", "network.matching.steps=8",
+    "training.averaging=0.998", "training.epochs=6",
 ]
 
 

@@ -31,8 +31,8 @@ def told(prior: AnyPrior, network: NetworkConfig, tokens: int = 0, channels: int
     name = network.few_step.teacher if network.head == "few_step" else network.head
     if not isinstance(prior, Prior) or name != "flow_matching":
         return Told(network.context)
-    attended = tokens if network.matching.measurements else 0
-    return Told(network.context, attended, network.width, channels if network.matching.gaussian == "linear" else 0)
+    attended, linear = network.matching.measurements, network.matching.gaussian == "linear"
+    return Told(network.context, tokens if attended else 0, network.width, channels if attended or linear else 0)
 
 
 def head_of(prior: AnyPrior, network: NetworkConfig, channels: int = 0, row: Told | None = None) -> AnyHead:

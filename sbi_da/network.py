@@ -65,8 +65,9 @@ class MatchingConfig(BaseModel):
         layers: of the velocity transformer.
         heads: of attention.
         tokens: that the fused context is read as.
-        measurements: whether it attends the tokens of measurements too. What one says of a parameter may depend on other parameters
-            (how far it is off, in units of a spread that is inferred too), which no fused context can hold for all their values.
+        measurements: whether it attends the tokens of measurements too, and combines their values. What one says of a parameter may depend on
+            other parameters (how far it is off, in units of a spread that is inferred too), which no fused context can hold for all their
+            values.
         dropout: share of hidden units that is dropped in training.
         gaussian: in whose units it works: of a Gaussian learned from the ``context``, which posteriors far narrower than the prior need,
             but which is the first to know a small set of simulations by heart; of that whose mean is ``linear`` in the scalar measurements,
