@@ -110,7 +110,7 @@ class Estimator(nn.Module):
         self.encoder = ScalarEncoder(kinds, index, size.width, size.summary, len(self.layout.surveys), size.octaves)
         self.images = ImageTokens(self.layout.surveys, size.images, size.width, size.summary) if self.layout.cameras else None
         self.fusion = MaskedTransformer(
-            size.width, size.context, size.layers, size.heads, size.summary, size.blocks, dropout=size.dropout
+            size.width, size.context, size.layers, size.heads, size.summary, size.blocks, dropout=size.dropout, gated=size.gated
         )
         self.told = told(prior, size, 1 + len(self.layout.surveys) + len(kinds), len(kinds))
         """Where in the row that the head is told of an object what stands."""

@@ -9,20 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from sbi_da.gated import perceptron
+
 __all__ = ["MaskedTransformer"]
 
 
 class _Layer(nn.Module):
-    def __init__(self, width: int, heads: int, expansion: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, expansion: int, dropout: float, gated: bool) -> None:
         super().__init__()
         self.heads = heads
         self.norm_attention = nn.LayerNorm(width)
         self.project = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.norm_mlp = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, expansion * width), nn.SiLU(), nn.Linear(expansion * width, width), nn.Dropout(dropout)
-        )
+        self.mlp = nn.Sequential(perceptron(width, expansion * width, gated), nn.Dropout(dropout))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         q, k, v = self.project(self.norm_attention(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -34,11 +34,9 @@ class _Layer(nn.Module):
 class _Block(nn.Module):
     """Residual perceptron of one object."""
 
-    def __init__(self, width: int, dropout: float) -> None:
+    def __init__(self, width: int, dropout: float, gated: bool) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.Dropout(dropout)
-        )
+        self.mlp = nn.Sequential(nn.LayerNorm(width), perceptron(width, width, gated), nn.Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.mlp(x)
@@ -57,18 +55,20 @@ class MaskedTransformer(nn.Module):
         expansion: hidden width of the MLP blocks over ``width``.
         group: objects of similar token count that are processed together.
         dropout: share of what a layer adds that is dropped in training.
+        gated: whether hidden units of the perceptrons are products.
     """
 
     def __init__(
         self, width: int, context: int, layers: int = 4, heads: int = 4, summary: int = 256, blocks: int = 3,
-        expansion: int = 2, group: int = 128, dropout: float = 0.0,
+        expansion: int = 2, group: int = 128, dropout: float = 0.0, gated: bool = False,
     ) -> None:
         super().__init__()
         self.query = nn.Parameter(torch.randn(width) * 0.5)
-        self.layers = nn.ModuleList(_Layer(width, heads, expansion, dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(_Layer(width, heads, expansion, dropout, gated) for _ in range(layers))
         self.join = nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, summary))
         self.out = nn.Sequential(
-            *(_Block(summary, dropout) for _ in range(blocks)), nn.LayerNorm(summary), nn.Linear(summary, context), nn.LayerNorm(context)
+            *(_Block(summary, dropout, gated) for _ in range(blocks)),
+            nn.LayerNorm(summary), nn.Linear(summary, context), nn.LayerNorm(context),
         )
         self.group, self.context = group, context
 

@@ -68,5 +68,5 @@ def head_of(prior: AnyPrior, network: NetworkConfig, channels: int = 0, row: Tol
         options = matching.model_dump(exclude={"questions", "measurements"})
         channels = channels if matching.questions == "channels" else 0
         known = KnownScores(prior) if matching.questions != "none" else None
-        return FlowMatchingHead(size, row, channels, hidden=network.hidden[-1], known=known, **options)
+        return FlowMatchingHead(size, row, channels, hidden=network.hidden[-1], gated=network.gated, known=known, **options)
     return SplineHead(size, context, network.transforms, network.bins, network.hidden)

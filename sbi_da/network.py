@@ -65,10 +65,10 @@ class MatchingConfig(BaseModel):
         layers: of the velocity transformer.
         heads: of attention.
         tokens: that the fused context is read as.
-        measurements: whether it attends the tokens of measurements too, and combines their values. What one says of a parameter may depend on
-            other parameters (how far it is off, in units of a spread that is inferred too), which no fused context can hold for all their
+        measurements: whether it attends the tokens of measurements too, and combines their values. What one says of a parameter may
+            depend on others (how far it is off, in units of a spread that is inferred too), which no fused context can hold for all their
             values.
-        dropout: share of hidden units that is dropped in training.
+        dropout: share of what its layers add that is dropped in training.
         gaussian: in whose units it works: of a Gaussian learned from the ``context``, which posteriors far narrower than the prior need,
             but which is the first to know a small set of simulations by heart; of that whose mean is ``linear`` in the scalar measurements,
             taken from simulations and not trained; or ``none``.
@@ -131,6 +131,7 @@ class NetworkConfig(BaseModel):
         blocks: residual perceptrons after the transformer.
         context: width of the fused context.
         dropout: in the fusion, in training; for small sets of simulations.
+        gated: whether the hidden units of fusion and flow matching are products, as second moments of few measurements need.
         octaves: of the sines and cosines in which values are expanded; fewer resolve less and need less data.
         head: of continuous parameters: a ``spline`` flow, ``flow_matching``, or a ``mixture`` of Gaussians; ``few_step`` heads
             are distilled from trained ones.
@@ -152,6 +153,7 @@ class NetworkConfig(BaseModel):
     blocks: int = Field(3, ge=0)
     context: int = Field(128, ge=4)
     dropout: float = Field(0.0, ge=0, lt=1)
+    gated: bool = False
     octaves: int = Field(7, ge=0)
     head: Literal["spline", "flow_matching", "mixture", "few_step"] = "spline"
     transforms: int = Field(5, ge=1)

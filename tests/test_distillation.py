@@ -23,9 +23,9 @@ def taught(request):
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in teacher.head.parameters():
-            parameter.add_(0.4 * torch.randn_like(parameter) / max(1, parameter.shape[-1]) ** 0.5)
+            parameter.add_(0.2 * torch.randn_like(parameter) / max(1, parameter.shape[-1]) ** 0.5)
     source = SimulatorSource(simulator, surveys, teacher.prior)
-    how = Distillation(objects=2000, steps=300, batch=64, draws=16, held_out=200)
+    how = Distillation(objects=2000, steps=600, batch=64, draws=16, held_out=200)
     untaught = distil(teacher.eval(), source, Distillation(objects=200, steps=1, batch=8, held_out=200), FewStepConfig(width=32))
     return teacher, untaught, distil(teacher, source, how, FewStepConfig(width=32)), simulate(simulator, surveys, 20, 3)
 

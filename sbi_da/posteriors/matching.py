@@ -54,13 +54,14 @@ class FlowMatchingHead(nn.Module):
         steps: of the solvers of fixed step.
         gaussian: in whose units it works: one that is learned of the ``context``, one ``linear`` in the measurements, or ``none``, in
             normal scores.
+        gated: whether hidden units of the velocity transformer are products.
         known: how it is told known parameters; None: it answers no questions.
     """
 
     def __init__(
         self, parameters: int, told: Told, channels: int = 0, width: int = 64, layers: int = 3, heads: int = 4, tokens: int = 4,
         hidden: int = 128, dropout: float = 0.0, time_exponent: float = 0.0, late: float = 0.5, sigma_min: float = 1e-3, repeats: int = 1,
-        solver: str = "midpoint", steps: int = 16, gaussian: str = "context", known: KnownScores | None = None,
+        solver: str = "midpoint", steps: int = 16, gaussian: str = "context", gated: bool = False, known: KnownScores | None = None,
     ) -> None:
         super().__init__()
         self.row, self.known = told, known
@@ -71,7 +72,7 @@ class FlowMatchingHead(nn.Module):
             self.gaussian = GaussianLayer(self.variables, told.context, hidden)
         elif gaussian == "linear":
             self.gaussian = JointGaussian(parameters, told.channels)
-        self.velocity = VelocityTransformer(self.variables, told, width, layers, heads, tokens, dropout=dropout)
+        self.velocity = VelocityTransformer(self.variables, told, width, layers, heads, tokens, dropout=dropout, gated=gated)
         self.time_exponent, self.late, self.sigma_min, self.repeats = time_exponent, late, sigma_min, repeats
         self.solver, self.steps = solver, steps
 

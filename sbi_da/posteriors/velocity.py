@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sbi_da.gated import perceptron
 from sbi_da.posteriors.told import Told
 
 __all__ = ["Memory", "VelocityTransformer"]
@@ -48,7 +49,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tens
 
 
 class _Layer(nn.Module):
-    def __init__(self, width: int, heads: int, expansion: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, expansion: int, dropout: float, gated: bool) -> None:
         super().__init__()
         self.heads = heads
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
@@ -60,9 +61,7 @@ class _Layer(nn.Module):
         self.remember = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
         self.read = nn.Linear(width, width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, expansion * width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(expansion * width, width)
-        )
+        self.mlp = nn.Sequential(perceptron(width, expansion * width, gated), nn.Dropout(dropout))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
@@ -97,12 +96,13 @@ class VelocityTransformer(nn.Module):
         heads: of attention.
         tokens: that the context is read as.
         expansion: hidden width of the perceptrons over ``width``.
-        dropout: share of their hidden units that is dropped in training.
+        dropout: share of what they add that is dropped in training.
+        gated: whether their hidden units are products.
     """
 
     def __init__(
         self, variables: int, told: Told, width: int = 64, layers: int = 3, heads: int = 4, tokens: int = 4, expansion: int = 2,
-        dropout: float = 0.0,
+        dropout: float = 0.0, gated: bool = False,
     ) -> None:
         super().__init__()
         self.tokens, self.width, self.row, context = tokens, width, told, told.context
@@ -115,11 +115,12 @@ class VelocityTransformer(nn.Module):
         self.role = nn.Parameter(torch.randn(2, variables, width) * 0.2)
         self.embed = nn.Parameter(torch.randn(2, variables, width) * 0.5)
         self.first = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-        self.layers = nn.ModuleList(_Layer(width, heads, expansion, dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(_Layer(width, heads, expansion, dropout, gated) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.last = nn.Parameter(torch.zeros(variables, width))
         self.bias = nn.Parameter(torch.zeros(variables))
-        self.linear = nn.Parameter(torch.zeros(width, variables + told.channels))
+        self.linear = nn.Linear(width, variables + told.channels, bias=False)
+        nn.init.zeros_(self.linear.weight)
         self.register_buffer("frequency", torch.pi * 2.0 ** torch.arange(FREQUENCIES) / 2, persistent=False)
 
     frequency: Tensor
@@ -169,6 +170,6 @@ class VelocityTransformer(nn.Module):
         for layer, keys, values in zip(self._layers(), memory.keys, memory.values, strict=True):
             h = layer(h, condition, mask, keys, values, memory.present)
         h = self.norm(h)
-        own, others = (h @ self.linear).split([x.shape[-1], memory.measured.shape[-1]], dim=-1)
+        own, others = self.linear(h).split([x.shape[-1], memory.measured.shape[-1]], dim=-1)
         linear = torch.einsum("odvs,ods->odv", own, shown) + torch.einsum("odvc,oc->odv", others, memory.measured)
         return (h * self.last).sum(-1) + self.bias + linear

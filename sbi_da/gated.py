@@ -1,0 +1,29 @@
+"""A perceptron whose hidden units are products (Shazeer 2020, arXiv 2002.05202): what is quadratic in its input needs few of them."""
+
+from torch import Tensor, nn
+
+__all__ = ["Gated", "perceptron"]
+
+
+class Gated(nn.Module):
+    """Products of two linear maps, one of them through a SiLU, to a third.
+
+    Args:
+        width: of input and output.
+        hidden: number of products.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(width, 2 * hidden), nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape ``(..., width)`` to the same."""
+        value, gate = self.first(x).chunk(2, dim=-1)
+        out: Tensor = self.last(value * nn.functional.silu(gate))
+        return out
+
+
+def perceptron(width: int, hidden: int, gated: bool) -> nn.Module:
+    """Two linear maps with hidden units between them, products or not."""
+    return Gated(width, hidden) if gated else nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, width))
