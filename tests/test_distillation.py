@@ -20,12 +20,13 @@ SMALL = ["network.width=16", "network.layers=1", "network.summary=32", "network.
 def taught(request):
     """A teacher whose posteriors are not Gaussian, an unlearned copy, a learned one, and objects."""
     simulator, surveys, teacher = build(load_config("toy", [*SMALL, f"network.head={request.param}"]))
+    teacher.fit(SimulatorSource(simulator, surveys, teacher.prior).examples(2000, 7).observed)
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in teacher.head.parameters():
-            parameter.add_(0.15 * torch.randn_like(parameter) / max(1, parameter.shape[-1]) ** 0.5)
+            parameter.add_(0.2 * torch.randn_like(parameter) / max(1, parameter.shape[-1]) ** 0.5)
     source = SimulatorSource(simulator, surveys, teacher.prior)
-    how = Distillation(objects=2000, steps=400, batch=64, draws=16, held_out=200)
+    how = Distillation(objects=2000, steps=600, batch=64, draws=16, held_out=200)
     untaught = distil(teacher.eval(), source, Distillation(objects=200, steps=1, batch=8, held_out=200), FewStepConfig(width=32))
     return teacher, untaught, distil(teacher, source, how, FewStepConfig(width=32)), simulate(simulator, surveys, 20, 3)
 
@@ -39,7 +40,7 @@ def test_a_copy_draws_what_its_teacher_draws_of_the_same_noise(taught):
     assert error(copy) < 0.25 and error(copy) < 0.6 * error(untaught)
     own, aim = copy(records).normal_scores(200), teacher(records).normal_scores(200)
     assert np.corrcoef(own[..., 0].ravel(), aim[..., 0].ravel())[0, 1] > 0.97
-    assert (np.abs(own.mean(1) - aim.mean(1)) / aim.std(1)).max() < 0.3
+    assert np.abs(own.mean(1) - aim.mean(1)).max() < 0.3
 
 
 def test_it_encodes_as_its_teacher_and_has_no_density(taught, tmp_path):
