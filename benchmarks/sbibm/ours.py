@@ -24,13 +24,15 @@ HELD_OUT = 0.05
 PASSES = 60
 """Through the simulations; fewer where held-out ones no longer gain."""
 NETWORK = NetworkConfig(
-    width=32, layers=2, heads=4, summary=128, blocks=3, context=64, octaves=0, dropout=0.1, gated=True, hidden=(64, 64), transforms=4, bins=8,
+    width=32, layers=2, heads=4, summary=128, blocks=3, context=64, octaves=0, dropout=0.1, gated=True,
+    hidden=(64, 64), transforms=4, bins=8,
     matching=MatchingConfig(
         width=48, layers=3, heads=4, tokens=4, dropout=0.1, repeats=4, gaussian="linear", questions="none", steps=32,
     ),
 )
 TRAINING = TrainingConfig(
-    batch=128, learning_rate=2e-3, optimiser="adamw", warmup=100, averaging=0.999, patience=12, gradient_clip=5.0,
+    batch=128, learning_rate=2e-3, optimiser="adamw", warmup=100, averaging=0.999, weight_decay=1e-2, patience=12,
+    gradient_clip=5.0,
 )
 
 
