@@ -17,6 +17,7 @@ from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.evaluation_report import evaluation_report
 from sbi_da.layout import Observations
+from sbi_da.posteriors.few_step import FewStepHead
 from sbi_da.records import LIMIT, OBSERVED, Records
 from sbi_da.target_evaluation import evaluate_target_records
 from sbi_da.target_report import target_report
@@ -80,7 +81,7 @@ def evaluate(
     """Metrics and figures.
 
     Of a classifier those of :func:`~sbi_da.classifier_evaluation.evaluate_classifier`, of votes and labels those of
-    :func:`~sbi_da.target_evaluation.evaluate_target_records`.
+    :func:`~sbi_da.target_evaluation.evaluate_target_records`. A few-step copy has no density: its log scores are left out.
 
     Args:
         estimator: what is judged.
@@ -109,7 +110,8 @@ def evaluate(
     truth = np.stack([known[n] for n in names], axis=1)
     drawn = draw(estimator, records, names, draws, seed)
     theta = {n: known[n] for n in estimator.parameter_names}
-    log_prob = estimator(records).log_prob(theta).values
+    dense = not isinstance(estimator.head, FewStepHead)
+    log_prob = estimator(records).log_prob(theta).values if dense else None
     log_prior = estimator.prior.log_prob(theta)
     metrics = evaluate_draws(
         drawn, truth, names, log_prob, log_prior, strata(estimator, records), min_count=min(500, max(50, len(records) // 4)),

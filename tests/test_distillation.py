@@ -7,6 +7,7 @@ from sbi_da.config import load_config
 from sbi_da.distillation import Distillation, distil, fast_copy
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
+from sbi_da.evaluation import evaluate, write_evaluation
 from sbi_da.network import FewStepConfig
 from sbi_da.runs import build
 from sbi_da.simulation import simulate
@@ -51,6 +52,14 @@ def test_it_encodes_as_its_teacher_and_has_no_density(taught, tmp_path):
     copy.save(tmp_path / "fast")
     again = Estimator.load(tmp_path / "fast")
     assert np.array_equal(again(records).normal_scores(5), copy(records).normal_scores(5))
+
+
+def test_it_is_evaluated_without_log_scores(taught, tmp_path):
+    teacher, _, copy, records = taught
+    (own, figures), (aim, _) = (evaluate(e, records, 40) for e in (copy, teacher))
+    assert "nll" in aim["overall"] and "nll" not in own["overall"] and "information_gain" not in own["overall"]
+    write_evaluation(own, figures, tmp_path / "report")
+    assert "NLL (nats)" not in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_at_most_four_evaluations(taught, monkeypatch):
