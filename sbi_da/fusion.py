@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from sbi_da.gated import perceptron
+from sbi_da.gated import Residual, perceptron
 
 __all__ = ["MaskedTransformer"]
 
@@ -29,17 +29,6 @@ class _Layer(nn.Module):
         attended = scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
         x = x + self.out(attended.transpose(1, 2).flatten(-2))
         return x + self.mlp(self.norm_mlp(x))
-
-
-class _Block(nn.Module):
-    """Residual perceptron of one object."""
-
-    def __init__(self, width: int, dropout: float, gated: bool) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(nn.LayerNorm(width), perceptron(width, width, gated), nn.Dropout(dropout))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.mlp(x)
 
 
 class MaskedTransformer(nn.Module):
@@ -67,7 +56,7 @@ class MaskedTransformer(nn.Module):
         self.layers = nn.ModuleList(_Layer(width, heads, expansion, dropout, gated) for _ in range(layers))
         self.join = nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, summary))
         self.out = nn.Sequential(
-            *(_Block(summary, dropout, gated) for _ in range(blocks)),
+            *(Residual(summary, summary, dropout, gated) for _ in range(blocks)),
             nn.LayerNorm(summary), nn.Linear(summary, context), nn.LayerNorm(context),
         )
         self.group, self.context = group, context

@@ -1,8 +1,8 @@
-"""A perceptron whose hidden units are products (Shazeer 2020, arXiv 2002.05202): what is quadratic in its input needs few of them."""
+"""Perceptrons, also such whose hidden units are products (Shazeer 2020, arXiv 2002.05202): what is quadratic needs few of those."""
 
 from torch import Tensor, nn
 
-__all__ = ["Gated", "perceptron"]
+__all__ = ["Gated", "Residual", "perceptron"]
 
 
 class Gated(nn.Module):
@@ -27,3 +27,23 @@ class Gated(nn.Module):
 def perceptron(width: int, hidden: int, gated: bool) -> nn.Module:
     """Two linear maps with hidden units between them, products or not."""
     return Gated(width, hidden) if gated else nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, width))
+
+
+class Residual(nn.Module):
+    """A perceptron that adds to its input.
+
+    Args:
+        width: of input and output.
+        hidden: number of hidden units.
+        dropout: share of what it adds that is dropped in training.
+        gated: whether hidden units are products.
+    """
+
+    def __init__(self, width: int, hidden: int, dropout: float = 0.0, gated: bool = False) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.LayerNorm(width), perceptron(width, hidden, gated), nn.Dropout(dropout))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape ``(..., width)`` to the same."""
+        out: Tensor = x + self.mlp(x)
+        return out
