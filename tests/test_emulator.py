@@ -25,7 +25,8 @@ def prior():
 def simulate(theta, seed=0):
     """Linear, with a scatter a thousandth of the range of what it scatters about, and one that grows with a parameter."""
     noise = torch.randn(len(theta), 3, generator=torch.Generator().manual_seed(seed))
-    return theta @ MATRIX + noise * torch.stack([torch.full((len(theta),), 0.01), 0.3 + 0.2 * theta[:, 0].square(), torch.ones(len(theta))], -1)
+    width = [torch.full((len(theta),), 0.01), 0.3 + 0.2 * theta[:, 0].square(), torch.ones(len(theta))]
+    return theta @ MATRIX + noise * torch.stack(width, -1)
 
 
 def simulations(n, seed=0):
