@@ -46,6 +46,9 @@ TRAINING = TrainingConfig(
     gradient_clip=5.0,
 )
 
+ENDLESS = TRAINING.model_copy(update={"optimiser": "muon", "learning_rate": 4e-3})
+"""On the emulator's simulations, which cannot be learned by heart."""
+
 
 class Ours:
     """An estimator with one of the heads.
@@ -53,17 +56,14 @@ class Ours:
     Args:
         head: which.
         network: sizes.
-        training: schedule.
         passes: through the simulations, and through those of an emulator; 0: none, so that the other estimator stays.
         matching: what else of ``network.matching`` is set.
     """
 
     def __init__(
-        self, head: str, network: NetworkConfig = NETWORK, training: TrainingConfig = TRAINING,
-        passes: tuple[int, int] = (PASSES, EMULATED), **matching: Any,
+        self, head: str, network: NetworkConfig = NETWORK, passes: tuple[int, int] = (PASSES, EMULATED), **matching: Any
     ) -> None:
-        self.head, self.network, self.matching = head, network, matching
-        self.training, self.passes = training, passes
+        self.head, self.network, self.passes, self.matching = head, network, passes, matching
 
     def fit(self, task: Task, theta: np.ndarray, x: np.ndarray, seed: int) -> "Fitted":
         """Train; a twentieth of the simulations is held out to choose the epoch by, and whether an emulator helped."""
@@ -80,12 +80,12 @@ class Ours:
             lambda p: SimulatorSource(emulated, surveys, p, seed=seed),
         )
         found = []
-        for source, passes, dropout in zip(sources, self.passes, (DROPOUT, 0.0), strict=True):
+        for source, passes, dropout, training in zip(sources, self.passes, (DROPOUT, 0.0), (TRAINING, ENDLESS), strict=True):
             if passes:
                 estimator = estimator_of(simulator, network=self._network(dropout), seed=seed)
                 validation = RecordsSource(records.isel(np.sort(held)), surveys, estimator.prior, seed=seed)
-                steps = -(-len(rest) // self.training.batch)
-                settings = self.training.model_copy(update={"epochs": passes, "steps_per_epoch": steps, "validation": len(held)})
+                steps = -(-len(rest) // training.batch)
+                settings = training.model_copy(update={"epochs": passes, "steps_per_epoch": steps, "validation": len(held)})
                 learn(estimator, source(estimator.prior), settings, seed, validation=validation)
                 found.append((held_out_nll(estimator, validation, len(held)), estimator))
         return Fitted(min(found, key=lambda pair: pair[0])[1], simulator)
