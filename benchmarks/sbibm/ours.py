@@ -88,7 +88,8 @@ class Ours:
                 settings = training.model_copy(update={"epochs": passes, "steps_per_epoch": steps, "validation": len(held)})
                 learn(estimator, source(estimator.prior), settings, seed, validation=validation)
                 found.append((held_out_nll(estimator, validation, len(held)), estimator))
-        return Fitted(min(found, key=lambda pair: pair[0])[1], simulator)
+        best = min(found, key=lambda pair: pair[0])[1]
+        return (FittedToAny if best.network.matching.questions == "channels" else Fitted)(best, simulator)
 
     def _network(self, dropout: float) -> NetworkConfig:
         matching = {**self.network.matching.model_dump(), "dropout": dropout, **self.matching}
@@ -110,6 +111,10 @@ class Fitted:
         """Draws of one observation."""
         drawn = self.estimator(self._records(x)).sample(n, seed)
         return np.stack([drawn[name].values[0] for name in self.simulator.prior.names], -1)
+
+
+class FittedToAny(Fitted):
+    """One that was trained on questions about parameters and data."""
 
     def sample_given(self, known: np.ndarray, values: np.ndarray, n: int, seed: int) -> np.ndarray:
         """Draws of what is not known."""
