@@ -13,7 +13,7 @@ import torch
 from scipy.integrate import dblquad
 from scipy.stats import kstest, multivariate_normal, norm, truncnorm
 
-from benchmarks.sbibm.conditionals import generator, random_conditionals, sample
+from benchmarks.sbibm.conditionals import generator, masked_data, random_conditionals, sample
 from benchmarks.sbibm.references import WHEEL, find_wheel, reference
 from benchmarks.sbibm.registry import registered
 from benchmarks.sbibm.runs import path_of, run, simulations
@@ -220,6 +220,9 @@ def test_conditionals_that_cannot_be_asked():
     with pytest.raises(SbiDaError, match="cannot belong together"):
         sample(moons, *question(moons, x_1=5.0, x_2=0.0), 10, 0)
     asked = random_conditionals(TASKS["slcp"](), 50, 0)
+    hidden = masked_data(TASKS["slcp"](), np.ones((2, 8)), 50, 0)
+    assert all(0 < q.known[5:].sum() < 8 and not q.known[:5].any() for q in hidden)
+    assert 0.4 < np.mean([q.known[5:].mean() for q in hidden]) < 0.6
     assert all(0 < q.known.sum() < 13 for q in asked) and 0.4 < np.mean([q.known.mean() for q in asked]) < 0.6
 
 
@@ -263,7 +266,8 @@ class Exact:
 
     def sample(self, x, n, seed):
         d = self.task.parameters
-        return sample(self.task, np.arange(d + len(x)) >= d, np.concatenate([np.zeros(d), x]), n, seed)
+        known = np.concatenate([np.zeros(d, bool), np.isfinite(x)])
+        return sample(self.task, known, np.concatenate([np.zeros(d), x]), n, seed)[:, :d]
 
     def sample_given(self, known, values, n, seed):
         return sample(self.task, known, values, n, seed + 1)
@@ -285,17 +289,18 @@ def test_runs_are_kept_and_scored(tmp_path):
     Exact.trained = 0
     for questions in (2, 1, 3):
         done = run(path, Exact, task, 100, 0, x, questions)
-        assert done.samples.shape == (2, 10_000, 2) and len(done.conditionals) == questions
+        assert done.samples.shape == (2, 10_000, 2) and len(done.conditionals) == len(done.masked) == questions
     assert Exact.trained == 2
     found = row(path, done, task, 100, "exact", 0, tmp_path / WHEEL)
     assert found["c2st"] == pytest.approx(0.5, abs=0.03) and found["c2st_conditionals"] == pytest.approx(0.5, abs=0.02)
+    assert found["c2st_masked"] == pytest.approx(0.5, abs=0.02)
     assert found == row(path, done, task, 100, "exact", 0, Path("nowhere"))
     with zipfile.ZipFile(tmp_path / WHEEL) as archive:
         archive.extractall(tmp_path / "installed")
     packed, unpacked = (reference(place, "two_moons", 2) for place in (tmp_path / WHEEL, tmp_path / "installed"))
     assert (packed.x == x[1]).all() and (packed.theta == theta[1]).all() and (packed.samples == unpacked.samples).all()
     of = figures([{**found, "simulations": 10_000}], ["two_moons"], "exact")
-    assert set(of) == {"c2st_two_moons_10k", "c2st_all_conditional_two_moons_10k", "c2st_mean_10k"}
+    assert set(of) == {f"c2st_{what}_10k" for what in ("two_moons", "all_conditional_two_moons", "masked_two_moons", "mean")}
     peer = {**found, "simulations": 10_000, "method": "sbi_nsf"}
     assert set(figures([peer], ["two_moons"], None)) == {"c2st_mean_10k_best_sbi"}
 

@@ -3,8 +3,9 @@
 ``python -m benchmarks.sbibm --wheel DIR [--tasks two_moons,slcp] [--methods sbi_nsf,...] [--simulations 1000,10000]`` trains every
 method on the same simulations of every task, draws 10,000 times for each observation and prints the mean accuracy of a classifier that
 tells these draws from the published ones (0.5: it cannot). Methods that answer any conditional are also asked about ``--conditionals``
-random ones. Draws are kept under ``--runs`` and not made again. ``--draw-only`` stops before the comparison: it needs torch and what the
-methods need, so that sbi may live in an environment of its own; ``--kept-only`` compares what is kept and trains nothing.
+random ones, and as many observations with data missing at random. Draws are kept under ``--runs`` and not made again. ``--draw-only``
+stops before the comparison: it needs torch and what the methods need, so that sbi may live in an environment of its own; ``--kept-only``
+compares what is kept and trains nothing.
 """
 
 import argparse

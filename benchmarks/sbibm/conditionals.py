@@ -13,7 +13,7 @@ import torch
 from benchmarks.sbibm.tasks import Task
 from sbi_da.errors import SbiDaError
 
-__all__ = ["Conditional", "generator", "random_conditionals", "sample"]
+__all__ = ["Conditional", "generator", "masked_data", "random_conditionals", "sample"]
 
 
 @dataclass(frozen=True)
@@ -70,4 +70,22 @@ def random_conditionals(task: Task, count: int, seed: int) -> list[Conditional]:
         while known.all() or not known.any():
             known = torch.rand(len(values), generator=numbers) < 0.5
         found.append(Conditional(known.numpy(), values.numpy()))
+    return found
+
+
+def masked_data(task: Task, observed: np.ndarray, count: int, seed: int) -> list[Conditional]:
+    """Questions for the parameters where only some of the data are seen: any subset but all and none, all with the same odds.
+
+    Args:
+        task: the task.
+        observed: observations ``(observation, m)``; they take turns.
+        count: number of questions.
+        seed: of the subsets.
+    """
+    numbers = generator(task.name, "masked", seed)
+    found = []
+    for i in range(count):
+        subset = int(torch.randint(1, 2**task.data - 1, (1,), generator=numbers))
+        known = np.array([False] * task.parameters + [bool(subset >> k & 1) for k in range(task.data)])
+        found.append(Conditional(known, np.concatenate([np.zeros(task.parameters), observed[i % len(observed)]])))
     return found

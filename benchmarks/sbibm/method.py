@@ -20,7 +20,7 @@ class Fitted(Protocol):
 
 @runtime_checkable
 class AnyConditional(Protocol):
-    """A trained method that can also draw any variables given any others."""
+    """A trained method that can also draw any variables given any others, and whose ``sample`` takes NaN for data that were not taken."""
 
     def sample_given(self, known: np.ndarray, values: np.ndarray, n: int, seed: int) -> np.ndarray:
         """Draws ``(n, unknown)``, in the order of parameters, then data; arguments as of ``conditionals.sample``."""

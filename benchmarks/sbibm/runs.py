@@ -2,8 +2,8 @@
 
 ``<folder>/<task>/<simulations>/<method>_<seed>.npz`` holds ``samples`` (observation, draw, parameter), float32, and the seconds that
 training and sampling took; for methods that can answer any conditional and tasks of ``CONDITIONAL`` also ``conditional_0``,
-``conditional_1`` ... (draw, unknown) for questions that are the same for all. The simulations are a function of task, number and
-seed: every method sees the same.
+``conditional_1`` ... (draw, unknown), and ``masked_0`` ... (draw, parameter) of data with some missing, for questions that are the same for
+all. The simulations are a function of task, number and seed: every method sees the same.
 """
 
 import time
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.sbibm.conditionals import generator, random_conditionals
+from benchmarks.sbibm.conditionals import generator, masked_data, random_conditionals
 from benchmarks.sbibm.method import AnyConditional, Method
 from benchmarks.sbibm.tasks import Task
 
@@ -35,12 +35,14 @@ class Run:
         training: seconds.
         sampling: seconds, for all observations.
         conditionals: draws ``(draw, unknown)`` for each random conditional.
+        masked: draws ``(draw, parameter)`` for each observation of which only some data are seen.
     """
 
     samples: np.ndarray
     training: float
     sampling: float
     conditionals: list[np.ndarray]
+    masked: list[np.ndarray]
 
 
 def simulations(task: Task, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -58,7 +60,17 @@ def path_of(folder: Path, task: str, n: int, method: str, seed: int) -> Path:
 def run(
     path: Path, make: Callable[[], Method], task: Task, n: int, seed: int, observed: np.ndarray, questions: int = 0
 ) -> Run:
-    """Train a method on ``n`` simulations and draw for each observation ``(observation, m)``; or read what it drew before."""
+    """Train a method on ``n`` simulations and draw for each observation ``(observation, m)``; or read what it drew before.
+
+    Args:
+        path: of the file.
+        make: the method.
+        task: what it infers.
+        n: simulations.
+        seed: of them and of the method.
+        observed: observations.
+        questions: random conditionals, and as many observations with missing data, that are asked of methods that can answer them.
+    """
     if path.exists() and (kept := _read(path, len(observed), questions)):
         return kept
     started = time.perf_counter()
@@ -66,24 +78,36 @@ def run(
     trained = time.perf_counter()
     samples = np.stack([np.asarray(fitted.sample(x, DRAWS, seed), np.float32) for x in observed])
     sampled = time.perf_counter()
-    conditionals = []
-    if task.name in CONDITIONAL and isinstance(fitted, AnyConditional):
+    done = Run(samples, trained - started, sampled - trained, [], [])
+    _write(path, done)
+    if questions and task.name in CONDITIONAL and isinstance(fitted, AnyConditional):
         for q in random_conditionals(task, questions, QUESTIONS):
-            conditionals.append(np.asarray(fitted.sample_given(q.known, q.values, DRAWS, seed), np.float32))
-    done = Run(samples, trained - started, sampled - trained, conditionals)
+            done.conditionals.append(np.asarray(fitted.sample_given(q.known, q.values, DRAWS, seed), np.float32))
+        for q in masked_data(task, observed, questions, QUESTIONS):
+            x = np.where(q.known, q.values, np.nan)[task.parameters :]
+            done.masked.append(np.asarray(fitted.sample(x, DRAWS, seed), np.float32))
+        _write(path, done)
+    return done
+
+
+def _write(path: Path, done: Run) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part.npz")
-    answers: dict[str, Any] = {f"conditional_{i}": draws for i, draws in enumerate(conditionals)}
-    np.savez(unfinished, samples=samples, training=done.training, sampling=done.sampling, **answers)
+    answers: dict[str, Any] = {f"conditional_{i}": draws for i, draws in enumerate(done.conditionals)}
+    answers |= {f"masked_{i}": draws for i, draws in enumerate(done.masked)}
+    np.savez(unfinished, samples=done.samples, training=done.training, sampling=done.sampling, **answers)
     unfinished.replace(path)
-    return done
 
 
 def _read(path: Path, observations: int, questions: int) -> Run | None:
     """A kept run; None if it answered fewer questions than are asked now."""
     with np.load(path) as kept:
-        answered = sum(name.startswith("conditional_") for name in kept.files)
-        if len(kept["samples"]) < observations or 0 < answered < questions:
+        if len(kept["samples"]) < observations:
             return None
-        conditionals = [kept[f"conditional_{i}"] for i in range(min(answered, questions))]
-        return Run(kept["samples"][:observations], float(kept["training"]), float(kept["sampling"]), conditionals)
+        answers = []
+        for kind in ("conditional", "masked"):
+            answered = sum(name.startswith(f"{kind}_") for name in kept.files)
+            if 0 < answered < questions:
+                return None
+            answers.append([kept[f"{kind}_{i}"] for i in range(min(answered, questions))])
+        return Run(kept["samples"][:observations], float(kept["training"]), float(kept["sampling"]), *answers)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.result import figure
-from benchmarks.sbibm.conditionals import random_conditionals, sample
+from benchmarks.sbibm.conditionals import masked_data, random_conditionals, sample
 from benchmarks.sbibm.peers import PEERS
 from benchmarks.sbibm.references import reference
 from benchmarks.sbibm.runs import QUESTIONS, Run
 from benchmarks.sbibm.tasks import Task
 from sbi_da.diagnostics import c2st_many
 
-__all__ = ["figures", "row", "score", "score_conditionals"]
+__all__ = ["figures", "row", "score", "score_conditionals", "score_masked"]
 
 
 def score(run: Run, task: Task, wheel: Path) -> np.ndarray:
@@ -38,6 +38,14 @@ def score_conditionals(run: Run, task: Task) -> np.ndarray:
     return found
 
 
+def score_masked(run: Run, task: Task, wheel: Path) -> np.ndarray:
+    """One accuracy for each observation with missing data, against exact draws."""
+    observed = np.stack([reference(wheel, task.name, k + 1).x for k in range(len(run.samples))])
+    questions = masked_data(task, observed, len(run.masked), QUESTIONS)
+    exact = [sample(task, q.known, q.values, len(drawn), QUESTIONS) for q, drawn in zip(questions, run.masked, strict=True)]
+    return c2st_many([draws[:, : task.parameters] for draws in exact], run.masked)[0]
+
+
 def row(path: Path, run: Run, task: Task, n: int, method: str, seed: int, wheel: Path) -> dict[str, Any]:
     """What is to be known of a run; accuracies are kept beside it and not computed again until the run is another."""
     kept = path.with_suffix(".json")
@@ -46,6 +54,8 @@ def row(path: Path, run: Run, task: Task, n: int, method: str, seed: int, wheel:
         scores["c2st"] = score(run, task, wheel).tolist()
     if run.conditionals and len(scores.get("conditionals", ())) < len(run.conditionals):
         scores["conditionals"] = score_conditionals(run, task).tolist()
+    if run.masked and len(scores.get("masked", ())) < len(run.masked):
+        scores["masked"] = score_masked(run, task, wheel).tolist()
     kept.write_text(json.dumps(scores))
     values = np.array(scores["c2st"][: len(run.samples)])
     found = {
@@ -53,9 +63,10 @@ def row(path: Path, run: Run, task: Task, n: int, method: str, seed: int, wheel:
         "c2st": float(values.mean()), "c2st_error": _error(values), "c2st_each": values.tolist(),
         "training_seconds": run.training, "sampling_seconds": run.sampling,
     }
-    if run.conditionals:
-        each = np.array(scores["conditionals"][: len(run.conditionals)])
-        found |= {"conditionals": len(each), "c2st_conditionals": float(each.mean()), "c2st_conditionals_each": each.tolist()}
+    for asked, draws in (("conditionals", run.conditionals), ("masked", run.masked)):
+        if draws:
+            each = np.array(scores[asked][: len(draws)])
+            found |= {asked: len(each), f"c2st_{asked}": float(each.mean()), f"c2st_{asked}_each": each.tolist()}
     return found
 
 
@@ -79,6 +90,8 @@ def figures(rows: Sequence[Mapping[str, Any]], tasks: Sequence[str], headline: s
             found[f"c2st_{task}_10k"] = figure(of[headline, task]["c2st_each"])
         for asked in (r for (method, t), r in of.items() if t == task and method not in PEERS and "c2st_conditionals_each" in r):
             found[f"c2st_all_conditional_{task}_10k"] = figure(asked["c2st_conditionals_each"])
+            if "c2st_masked_each" in asked:
+                found[f"c2st_masked_{task}_10k"] = figure(asked["c2st_masked_each"])
     complete = {m for m, _ in of if all((m, task) in of for task in tasks)}
     if headline in complete:
         found["c2st_mean_10k"] = mean(str(headline))
