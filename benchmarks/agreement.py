@@ -1,6 +1,6 @@
 """Whether heads agree: the same simulated stars, four heads, and a classifier that has to tell one head's draws from another's.
 
-``python -m benchmarks.agreement --runs DIR [--stars 48] [--draws 2000] [--epochs 40]`` trains config ``demo`` on endless simulations with
+``python -m benchmarks.agreement --runs DIR [--heads spline,mixture] [--epochs 24]`` trains config ``demo`` on endless simulations with
 a spline, then mixture and flow matching from its encoders, and distils a few-step copy of the spline. For held-out stars, with data
 missing as in training: accuracy of a classifier (0.5: it cannot tell) for each pair of heads, in the prior's normal scores, and the
 log-density of the true parameters. Two sets of draws of the spline with different noise say what the test gives for equal laws.
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.result import figure, table, write
+from benchmarks.result import figure, named, table, write
 from sbi_da.config import load_config
 from sbi_da.diagnostics import c2st_many
 from sbi_da.distillation import Distillation, distil
@@ -30,14 +30,18 @@ NETWORKS = {
 HELD_OUT = 1000
 
 
-def trained(runs: Path, epochs: int, seed: int) -> dict[str, Estimator]:
+def trained(heads: list[str], runs: Path, epochs: int, seed: int) -> dict[str, Estimator]:
     """An estimator with each head; those that are kept of an earlier run are not trained again."""
     shared = [f"seed={seed}", "training.simulations=null", f"training.epochs={epochs}", "training.averaging=0.999"]
     found: dict[str, Estimator] = {}
     for head, network in NETWORKS.items():
+        if head not in heads and head != "spline":
+            continue
         start = [f"training.start={runs / f'spline_{seed}'}"] if found else []
         config = load_config("demo", [*shared, f"network.head={head}", *network, *start])
         found[head] = train(config, runs / f"{head}_{seed}", progress=False)
+    if "few_step" not in heads:
+        return found
     place = runs / f"few_step_{seed}"
     if not place.is_dir():
         teacher = found["spline"]
@@ -49,14 +53,15 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--heads", default="all", help="besides the spline")
     parser.add_argument("--stars", type=int, default=48)
     parser.add_argument("--draws", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     a = parser.parse_args()
     torch.set_num_threads(a.threads)
-    heads = trained(a.runs, a.epochs, a.seed)
+    heads = trained(named(parser, a.heads, [*NETWORKS, "few_step"]), a.runs, a.epochs, a.seed)
     config = load_config("demo")
     simulator, surveys, _ = build(config)
     stars = simulate(simulator, surveys, a.stars, 4242 + a.seed, missing=config.missing)
