@@ -1,4 +1,4 @@
-"""What a flow-matching head is trained with: velocities, under questions drawn anew for every object.
+"""What a flow-matching head is trained with: velocities, under questions drawn anew for every object and time.
 
 Where channels are variables too, some of those that were measured are kept from the encoder and asked of the head; how many is uniform over
 objects, from none to all. Held-out objects are judged by the same questions, times and noises every time.
@@ -22,7 +22,7 @@ SEED = 20_231
 
 
 class MatchingLoss(PosteriorLoss):
-    """Velocity error of each object.
+    """Velocity error of each object, under as many questions as times and noises are drawn.
 
     Args:
         head: what is trained.
@@ -62,14 +62,16 @@ class MatchingLoss(PosteriorLoss):
     def forward(self, batch: Batch, context: Tensor) -> Tensor:
         """The loss."""
         head, generator = self.parts[0][0], self._generator(batch, 1)
-        z, more = batch["z"], head.variables - head.parameters_count
+        z, more = batch["z"][:, None], head.variables - head.parameters_count
         if not self.questions:
             return head.losses(z, context, generator=generator)
-        hidden = batch.get(HIDDEN)
-        if more and hidden is None:
-            hidden = torch.zeros(len(z), more, dtype=torch.bool, device=z.device)
-        known, asked = draw_questions(len(z), z.shape[1], hidden, generator, z.device)
-        told = torch.where(known[:, : z.shape[1]], head.told(z), z)
+        z = z.expand(-1, head.repeats, -1)  # every time and noise has a question of its own
+        count, size = z[..., 0].numel(), z.shape[-1]
+        channels = batch.get(CHANNELS, z.new_zeros(len(z), more))[:, None].expand(-1, head.repeats, -1)
+        hidden = None
         if more:
-            told = torch.cat([told, batch.get(CHANNELS, z.new_zeros(len(z), more))], dim=1)
-        return head.losses(told, context, known, asked, generator)
+            kept_back = batch.get(HIDDEN, torch.zeros(len(z), more, dtype=torch.bool, device=z.device))
+            hidden = kept_back.repeat_interleave(head.repeats, 0)
+        known, asked = (m.unflatten(0, z.shape[:2]) for m in draw_questions(count, size, hidden, generator, z.device))
+        told = torch.where(known[..., :size], head.told(z), z)
+        return head.losses(torch.cat([told, channels], -1) if more else told, context, known, asked, generator)

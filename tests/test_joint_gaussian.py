@@ -90,3 +90,21 @@ def test_pairs_that_were_never_seen_together_leave_a_covariance():
     joint.fit(z, torch.where(seen, measured, torch.nan), seen)
     law = joint(measured[:4], seen[:4])
     assert torch.isfinite(law.root).all() and (law.location[:, 0] - z[:4, 0]).abs().max() < 0.5
+
+
+def test_questions_of_one_object_do_not_mix(fitted):
+    _, estimator, _ = fitted
+    head, numbers = estimator.head, torch.Generator().manual_seed(2)
+    row = estimator.context(torch.randn(5, 8), torch.rand(5, 8) + 0.1, (torch.rand(5, 8) < 0.5).to(torch.uint8))
+    values = torch.randn(5, 4, head.variables, generator=numbers)
+    known = (torch.rand(values.shape, generator=numbers) < 0.4) & (torch.arange(head.variables) < 3)
+    asked = ~known & (torch.arange(head.variables) < 3)
+    together = head._units(row[:, None], (values, known, asked))
+    for k in range(4):
+        alone = head._units(row, (values[:, k], known[:, k], asked[:, k]))
+        assert torch.allclose(together.location[:, k], alone.location, atol=1e-5)
+        assert torch.allclose(together.root[:, k], alone.root, rtol=1e-4, atol=1e-4)
+    same = [m[:, :1].expand(-1, head.repeats, -1) for m in (values, known, asked)]
+    single = [m[:, :1] for m in (values, known, asked)]
+    losses = [head.losses(v, row, k, a, torch.Generator().manual_seed(7)) for v, k, a in (same, single)]
+    assert torch.allclose(*losses, rtol=1e-4)

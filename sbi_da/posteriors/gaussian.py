@@ -173,8 +173,9 @@ class JointGaussian(nn.Module):
         Args:
             measured: shape ``(..., channel)``; entries that were not seen are not read.
             seen: boolean, same shape.
-            at: values, known and asked ones of the variables, as of :meth:`Gaussian.given`; None: all parameters are asked. Channels among
-                the variables may be asked, where they were not seen, and are known by having been seen.
+            at: values, known and asked ones of the variables, as of :meth:`Gaussian.given`, with whose leading dimensions those of the
+                measurements broadcast; None: all parameters are asked. Channels among the variables may be asked, where they were not
+                seen, and are known by having been seen.
         """
         size = self.parameters_count
         if at is None:
@@ -182,6 +183,7 @@ class JointGaussian(nn.Module):
             at = own, torch.zeros_like(own, dtype=torch.bool), torch.ones_like(own, dtype=torch.bool)
         values, known, asked = at
         variables = values.shape[-1]
+        measured, seen = (m.expand(*values.shape[:-1], -1) for m in (measured, seen))
         more = nn.functional.pad(asked[..., size:], (0, size + self.channels - variables))
         law = Gaussian(self.location, self.root, self.root.diagonal().log().sum()).given(
             torch.cat([values[..., :size], measured], dim=-1), torch.cat([known[..., :size], seen], dim=-1),

@@ -83,7 +83,7 @@ class FlowMatchingHead(nn.Module):
         """What is minimised: the error of the velocity, and the negative log-density of the Gaussian, per asked variable.
 
         Args:
-            values: shape ``(object, variable)``.
+            values: shape ``(object, question, variable)``; one question, or as many as times and noises are drawn.
             context: shape ``(object, context)``.
             known: which variables are known, boolean, same shape as values; None: none.
             asked: which are asked; None: all.
@@ -92,31 +92,29 @@ class FlowMatchingHead(nn.Module):
         Returns:
             Shape ``(object,)``.
         """
-        law = self._units(context, None if known is None or asked is None else (values, known, asked))
-        if asked is not None:
-            share = asked.to(values.dtype) / asked.sum(1, keepdim=True).clamp_min(1)
-        else:
-            share = torch.full_like(values, 1 / values.shape[1])
+        at = None if known is None or asked is None else (values, known, asked)
+        law = self._units(context[:, None], at)
+        share = torch.ones_like(values) if asked is None else asked.to(values.dtype)
+        count = share.sum(-1, keepdim=True).clamp_min(1)
         scaled = law.whiten(values)
         if asked is not None:
             scaled = torch.where(asked, scaled, 0.0)
-        u = scaled.detach()[:, None]
+        u = scaled.detach()
         n, draws = len(values), self.repeats
         time = torch.rand(n, draws, generator=generator, device=values.device)
         if generator is not None or not self.training:  # one time in each of as many intervals: less scatter
             time = (torch.arange(draws, device=values.device) + time) / draws
         time = self._times(time)
-        noise = torch.randn(n, draws, values.shape[1], generator=generator, device=values.device)
+        noise = torch.randn(n, draws, values.shape[-1], generator=generator, device=values.device)
         left = (1 - (1 - self.sigma_min) * time)[..., None]
         x = left * noise + time[..., None] * u
         aim = u - (1 - self.sigma_min) * noise
-        at = None if known is None or asked is None else (values[:, None], known[:, None], asked[:, None])
         found = self._velocity(x, time, self.velocity.remember(context), at)
-        error = ((found - aim).square() * share[:, None]).sum(-1).mean(1)
+        error = ((found - aim).square() * share / count).sum(-1).mean(1)
         if not isinstance(self.gaussian, GaussianLayer):
             return error
-        rough = 0.5 * scaled.square().sum(1) - law.log_det
-        return error + rough / (values.shape[1] if asked is None else asked.sum(1).clamp_min(1))
+        rough = 0.5 * scaled.square().sum(-1) - law.log_det
+        return error + (rough / count[..., 0]).mean(1)
 
     def _times(self, uniform: Tensor) -> Tensor:
         """Times of uniform numbers: below ``late``, what is left of the noise is log-uniform."""
