@@ -305,6 +305,14 @@ def test_runs_are_kept_and_scored(tmp_path):
     assert set(figures([peer], ["two_moons"], None)) == {"c2st_mean_10k_best_sbi"}
 
 
+def test_shares_of_a_stack_are_those_of_the_mixture_that_was_drawn_from(rng):
+    from benchmarks.sbibm.ours import stacked
+
+    x = np.where(rng.random(20_000) < 0.7, rng.normal(-1, 1, 20_000), rng.normal(2, 0.5, 20_000))
+    laws = np.stack([norm(-1, 1).logpdf(x), norm(2, 0.5).logpdf(x), norm(9, 0.1).logpdf(x)])
+    assert stacked(laws) == pytest.approx([0.7, 0.3, 0], abs=0.02)
+
+
 def test_methods_of_sbi_are_listed_without_sbi():
     assert {"sbi_nsf", "sbi_maf", "sbi_fmpe", "sbi_npse"} <= set(registered())
     code = "import sys; import benchmarks.sbibm.registry; print([m for m in ('sbi', 'pydantic', 'xarray') if m in sys.modules])"

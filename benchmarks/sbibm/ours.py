@@ -1,16 +1,17 @@
 """The heads of this package, all on the same encoder, with one schedule for all tasks.
 
-Two estimators are trained: on the simulations, and on endless ones of an emulator that is learned from them. The one with the lower
-negative log-density of simulations that neither has seen is kept. For any conditional only the second is trained: that takes
-long enough.
+Two estimators are trained: on the simulations, and on endless ones of an emulator that is learned from them. Draws come from both, in
+shares that give simulations that neither has seen the highest density (stacking; Yao et al. 2018, arXiv 1704.02030). For any conditional
+only the second is trained: that takes long enough.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import softmax
 
 from benchmarks.sbibm.method import Methods
 from benchmarks.sbibm.tasks import Task
@@ -19,7 +20,7 @@ from sbi_da.config import TrainingConfig
 from sbi_da.emulator import emulate
 from sbi_da.estimator import Estimator
 from sbi_da.from_sbi import SbiSimulator
-from sbi_da.held_out import held_out_nll
+from sbi_da.held_out import EPOCH, held_out_log_density
 from sbi_da.learning import estimator_of, learn
 from sbi_da.network import MatchingConfig, NetworkConfig
 from sbi_da.records import Records
@@ -79,7 +80,7 @@ class Ours:
             lambda p: RecordsSource(records.isel(np.sort(rest)), surveys, p, seed=seed),
             lambda p: SimulatorSource(emulated, surveys, p, seed=seed),
         )
-        found = []
+        found: list[tuple[Estimator, np.ndarray]] = []
         for source, passes, dropout, training in zip(sources, self.passes, (DROPOUT, 0.0), (TRAINING, ENDLESS), strict=True):
             if passes:
                 estimator = estimator_of(simulator, network=self._network(dropout), seed=seed)
@@ -87,20 +88,29 @@ class Ours:
                 steps = -(-len(rest) // training.batch)
                 settings = training.model_copy(update={"epochs": passes, "steps_per_epoch": steps, "validation": len(held)})
                 learn(estimator, source(estimator.prior), settings, seed, validation=validation)
-                found.append((held_out_nll(estimator, validation, len(held)), estimator))
-        best = min(found, key=lambda pair: pair[0])[1]
-        return (FittedToAny if best.network.matching.questions == "channels" else Fitted)(best, simulator)
+                found.append((estimator, held_out_log_density(estimator, validation.examples(len(held), EPOCH))))
+        if self.matching.get("questions") == "channels":
+            return FittedToAny(found[0][0], simulator)
+        return Fitted([e for e, _ in found], stacked(np.stack([density for _, density in found])), simulator)
 
     def _network(self, dropout: float) -> NetworkConfig:
         matching = {**self.network.matching.model_dump(), "dropout": dropout, **self.matching}
         return NetworkConfig.model_validate({**self.network.model_dump(), "head": self.head, "dropout": dropout, "matching": matching})
 
 
-class Fitted:
-    """A trained estimator."""
+def stacked(log_density: np.ndarray) -> np.ndarray:
+    """Shares of laws ``(law,)`` in the mixture that gives objects the highest density, of log-densities ``(law, object)``."""
+    share = np.full(len(log_density), 1 / len(log_density))
+    for _ in range(1000):
+        share = softmax(np.log(np.maximum(share, 1e-300))[:, None] + log_density, axis=0).mean(1)
+    return share
 
-    def __init__(self, estimator: Estimator, simulator: SbiSimulator) -> None:
-        self.estimator, self.simulator = estimator, simulator
+
+class Fitted:
+    """Trained estimators, each with a share of the draws."""
+
+    def __init__(self, estimators: Sequence[Estimator], shares: np.ndarray, simulator: SbiSimulator) -> None:
+        self.estimators, self.shares, self.simulator = estimators, shares, simulator
 
     def _records(self, x: np.ndarray) -> Records:
         names = self.simulator.prior.names
@@ -109,19 +119,26 @@ class Fitted:
 
     def sample(self, x: np.ndarray, n: int, seed: int) -> np.ndarray:
         """Draws of one observation."""
-        drawn = self.estimator(self._records(x)).sample(n, seed)
-        return np.stack([drawn[name].values[0] for name in self.simulator.prior.names], -1)
+        records, found = self._records(x), []
+        for k, (estimator, count) in enumerate(zip(self.estimators, np.diff(np.rint(n * np.cumsum([0, *self.shares]))), strict=True)):
+            if count:
+                drawn = estimator(records).sample(int(count), seed + 100 * k)
+                found.append(np.stack([drawn[name].values[0] for name in self.simulator.prior.names], -1))
+        return np.random.default_rng(seed).permutation(np.concatenate(found))
 
 
 class FittedToAny(Fitted):
-    """One that was trained on questions about parameters and data."""
+    """One estimator, trained on questions about parameters and data."""
+
+    def __init__(self, estimator: Estimator, simulator: SbiSimulator) -> None:
+        super().__init__([estimator], np.ones(1), simulator)
 
     def sample_given(self, known: np.ndarray, values: np.ndarray, n: int, seed: int) -> np.ndarray:
         """Draws of what is not known."""
         names = self.simulator.prior.names
         d = len(names)
         seen, channels = np.where(known[d:], values[d:], np.nan), [f"x.{c}" for c in self.simulator.channels]
-        posterior = self.estimator(self._records(seen))
+        posterior = self.estimators[0](self._records(seen))
         held = {name: float(values[i]) for i, name in enumerate(names) if known[i]}
         asked = [name for i, name in enumerate([*names, *channels]) if not known[i]]
         drawn = (posterior.given(**held) if held else posterior).marginal(asked).sample(n, seed)
