@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from sbi_da.gated import Residual, perceptron
+from sbi_da.gated import Residual, feed_forward
 
 __all__ = ["MaskedTransformer"]
 
@@ -22,7 +22,7 @@ class _Layer(nn.Module):
         self.project = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.norm_mlp = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(perceptron(width, expansion * width, gated), nn.Dropout(dropout))
+        self.mlp = nn.Sequential(feed_forward(width, expansion * width, gated), nn.Dropout(dropout))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         q, k, v = self.project(self.norm_attention(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)

@@ -1,8 +1,8 @@
-"""Perceptrons, also such whose hidden units are products (Shazeer 2020, arXiv 2002.05202): what is quadratic needs few of those."""
+"""Feed-forward layers, also such whose hidden units are products (Shazeer 2020, arXiv 2002.05202): what is quadratic needs few of those."""
 
 from torch import Tensor, nn
 
-__all__ = ["Gated", "Residual", "perceptron"]
+__all__ = ["Gated", "Residual", "feed_forward"]
 
 
 class Gated(nn.Module):
@@ -24,7 +24,7 @@ class Gated(nn.Module):
         return out
 
 
-def perceptron(width: int, hidden: int, gated: bool) -> nn.Module:
+def feed_forward(width: int, hidden: int, gated: bool) -> nn.Module:
     """Two linear maps with hidden units between them, products or not."""
     return Gated(width, hidden) if gated else nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, width))
 
@@ -41,7 +41,7 @@ class Residual(nn.Module):
 
     def __init__(self, width: int, hidden: int, dropout: float = 0.0, gated: bool = False) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.LayerNorm(width), perceptron(width, hidden, gated), nn.Dropout(dropout))
+        self.mlp = nn.Sequential(nn.LayerNorm(width), feed_forward(width, hidden, gated), nn.Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape ``(..., width)`` to the same."""

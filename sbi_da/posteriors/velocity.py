@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sbi_da.gated import perceptron
+from sbi_da.gated import feed_forward
 from sbi_da.posteriors.told import Told
 
 __all__ = ["Memory", "VelocityTransformer"]
@@ -61,7 +61,7 @@ class _Layer(nn.Module):
         self.remember = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
         self.read = nn.Linear(width, width)
-        self.mlp = nn.Sequential(perceptron(width, expansion * width, gated), nn.Dropout(dropout))
+        self.mlp = nn.Sequential(feed_forward(width, expansion * width, gated), nn.Dropout(dropout))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
