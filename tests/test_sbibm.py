@@ -305,6 +305,20 @@ def test_runs_are_kept_and_scored(tmp_path):
     assert set(figures([peer], ["two_moons"], None)) == {"c2st_mean_10k_best_sbi"}
 
 
+def test_an_interrupted_run_keeps_its_posteriors_and_is_asked_again(tmp_path):
+    class Interrupted(Exact):
+        def sample_given(self, known, values, n, seed):
+            raise KeyboardInterrupt
+
+    task, x = TASKS["two_moons"](), np.array([[-0.3, 0.2]])
+    path = path_of(tmp_path, "two_moons", 100, "exact", 0)
+    with pytest.raises(KeyboardInterrupt):
+        run(path, Interrupted, task, 100, 0, x, 2)
+    Exact.trained = 0
+    assert run(path, Exact, task, 100, 0, x).samples.shape == (1, 10_000, 2) and Exact.trained == 0
+    assert len(run(path, Exact, task, 100, 0, x, 2).conditionals) == 2 and Exact.trained == 1
+
+
 def test_shares_of_a_stack_are_those_of_the_mixture_that_was_drawn_from(rng):
     from benchmarks.sbibm.ours import stacked
 

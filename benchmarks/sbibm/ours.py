@@ -1,8 +1,8 @@
 """The heads of this package, all on the same encoder, with one schedule for all tasks.
 
 Two estimators are trained: on the simulations, and on endless ones of an emulator that is learned from them. Draws come from both, in
-shares that give simulations that neither has seen the highest density (stacking; Yao et al. 2018, arXiv 1704.02030). For any conditional
-only the second is trained: that takes long enough.
+shares that give held-out simulations (those that chose the epochs) the highest density: stacking; Yao et al. 2018, arXiv 1704.02030. For
+any conditional only the second is trained: that takes long enough.
 """
 
 from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ class Ours:
         self.head, self.network, self.passes, self.matching = head, network, passes, matching
 
     def fit(self, task: Task, theta: np.ndarray, x: np.ndarray, seed: int) -> "Fitted":
-        """Train; a twentieth of the simulations is held out to choose the epoch by, and whether an emulator helped."""
+        """Train; a twentieth of the simulations is held out to choose epochs and shares by."""
         names = [f"x_{i}" for i in range(x.shape[1])]
         prior = task.prior.distribution(torch.float64)
         simulator = SbiSimulator(None, prior, channels=names)

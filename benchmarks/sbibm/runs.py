@@ -79,30 +79,31 @@ def run(
     samples = np.stack([np.asarray(fitted.sample(x, DRAWS, seed), np.float32) for x in observed])
     sampled = time.perf_counter()
     done = Run(samples, trained - started, sampled - trained, [], [])
-    _write(path, done)
-    if questions and task.name in CONDITIONAL and isinstance(fitted, AnyConditional):
+    asked = fitted if questions and task.name in CONDITIONAL and isinstance(fitted, AnyConditional) else None
+    _write(path, done, finished=asked is None)
+    if asked is not None:
         for q in random_conditionals(task, questions, QUESTIONS):
-            done.conditionals.append(np.asarray(fitted.sample_given(q.known, q.values, DRAWS, seed), np.float32))
+            done.conditionals.append(np.asarray(asked.sample_given(q.known, q.values, DRAWS, seed), np.float32))
         for q in masked_data(task, observed, questions, QUESTIONS):
             x = np.where(q.known, q.values, np.nan)[task.parameters :]
             done.masked.append(np.asarray(fitted.sample(x, DRAWS, seed), np.float32))
-        _write(path, done)
+        _write(path, done, finished=True)
     return done
 
 
-def _write(path: Path, done: Run) -> None:
+def _write(path: Path, done: Run, finished: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part.npz")
     answers: dict[str, Any] = {f"conditional_{i}": draws for i, draws in enumerate(done.conditionals)}
     answers |= {f"masked_{i}": draws for i, draws in enumerate(done.masked)}
-    np.savez(unfinished, samples=done.samples, training=done.training, sampling=done.sampling, **answers)
+    np.savez(unfinished, samples=done.samples, training=done.training, sampling=done.sampling, finished=finished, **answers)
     unfinished.replace(path)
 
 
 def _read(path: Path, observations: int, questions: int) -> Run | None:
-    """A kept run; None if it answered fewer questions than are asked now."""
+    """A kept run; None if it answered fewer questions than are asked now, or was interrupted while it answered."""
     with np.load(path) as kept:
-        if len(kept["samples"]) < observations:
+        if len(kept["samples"]) < observations or (questions and not kept.get("finished", True)):
             return None
         answers = []
         for kind in ("conditional", "masked"):
