@@ -4,11 +4,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
+from scipy.spatial import cKDTree
 from scipy.special import gammaln, logsumexp
 
-__all__ = ["StudentMixture", "effective", "kernels_about", "normalised", "student_log_prob", "tempered"]
+__all__ = ["StudentMixture", "effective", "kernels_about", "local_kernels", "normalised", "student_log_prob", "tempered"]
 
 DEGREES = 5.0
+LOCAL, SHARED = 300, 3
+"""Number of local kernels, and how many of them a point is a neighbour of, on average."""
+EVERY, WIDER = 5, 3.0
+"""One of how many local kernels is wider, and by how much."""
 KERNELS, WIDTH = 100, 0.35
 """Number of kernels, and their covariance as a share of that of the points."""
 
@@ -61,6 +66,25 @@ def kernels_about(u: np.ndarray, weight: np.ndarray, rng: np.random.Generator, w
     covariance = (about * weight[:, None]).T @ about
     floor = 1e-12 + 1e-6 * np.trace(covariance) / len(covariance)
     return StudentMixture(centres, np.linalg.cholesky(width * covariance + floor * np.eye(u.shape[1]))[None])
+
+
+def local_kernels(u: np.ndarray, weight: np.ndarray, rng: np.random.Generator, kernels: int = LOCAL) -> StudentMixture:
+    """Kernels about the points ``u``, shape ``(point, dimension)``, that carry the weight, each as wide as its neighbourhood.
+
+    They follow what is bent or in several parts, where kernels of one shape for all would fill the space between. Some are wider, for
+    points that do not reach as far as they should.
+    """
+    size = u.shape[1]
+    points = u[np.unique(rng.choice(len(u), len(u), p=weight))]
+    whiten = np.linalg.inv(np.linalg.cholesky(np.atleast_2d(np.cov(points.T)) + 1e-12 * np.eye(size)))
+    near = points @ whiten.T
+    centres = rng.choice(len(points), min(kernels, len(points)), replace=False)
+    about = min(len(points), max(5 * size, SHARED * len(points) // len(centres)))
+    found = near[cKDTree(near).query(near[centres], about)[1]] - near[centres, None]
+    spread = np.einsum("kni,knj->kij", found, found) / about
+    floor = 1e-3 * np.trace(spread, axis1=1, axis2=2)[:, None, None] / size * np.eye(size) + 1e-9 * np.eye(size)
+    width = np.where(np.arange(len(centres)) % EVERY, 1.0, WIDER)[:, None, None]
+    return StudentMixture(points[centres], width * (np.linalg.inv(whiten) @ np.linalg.cholesky(spread + floor)))
 
 
 def normalised(log_weight: np.ndarray, axis: int = -1) -> np.ndarray:

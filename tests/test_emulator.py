@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from scipy.stats import multivariate_normal
+from scipy.stats import kstest, multivariate_normal, norm
 from torch import distributions as td
 
 from sbi_da.config import TrainingConfig
-from sbi_da.emulator import Emulation, Emulator, emulate
+from sbi_da.emulation import Emulation, emulate
+from sbi_da.emulator import ConstantScatter, Emulator, VaryingScatter
 from sbi_da.errors import SbiDaError
 from sbi_da.from_sbi import SbiSimulator
 from sbi_da.learning import estimator_of, learn
@@ -15,7 +16,7 @@ from sbi_da.network import NetworkConfig
 from sbi_da.sources import SimulatorSource
 
 MATRIX = torch.tensor([[1.0, 0.3, 0.0], [0.0, 0.5, 2.0]])
-SHORT = Emulation(components=(1,), width=16, blocks=1, passes=40, batch=64, warmup=10, averaging=0.99)
+SHORT = Emulation(components=(1,), constant=(), width=16, blocks=1, passes=40, batch=64, warmup=10, averaging=0.99)
 
 
 def prior():
@@ -64,11 +65,57 @@ def test_two_branches_are_seen_by_held_out_data():
     torch.manual_seed(0)
     theta = torch.randn(1500, 1)
     x = theta + torch.where(torch.rand(1500, 1) < 0.3, -2.0, 2.0) + 0.1 * torch.randn(1500, 1)
-    found = emulate(theta, x, Emulation(components=(1, 3), width=16, blocks=1, passes=25, batch=64, warmup=10, averaging=0.98))
+    how = Emulation(components=(1, 3), constant=(), width=16, blocks=1, passes=25, batch=64, warmup=10, averaging=0.98)
+    found = emulate(theta, x, how)
     assert found.weights.out_features == 3
     with torch.no_grad():
         below = found(torch.zeros(20_000, 1)) < 0
     assert float(below.float().mean()) == pytest.approx(0.3, abs=0.06)
+
+
+def test_scatter_about_a_kink_that_is_the_same_everywhere_is_learned_as_that():
+    """A mean with a kink, two narrow branches: the law has a known density, and the emulator comes near it."""
+    torch.manual_seed(0)
+    theta = 4 * torch.rand(2000, 1) - 2
+    branch = torch.where(torch.rand(2000, 1) < 0.3, -0.5, 0.5)
+    x = theta.abs() + branch + 0.02 * torch.randn(2000, 1)
+    how = Emulation(components=(1,), constant=(1, 4), width=32, blocks=2, passes=60, batch=64, warmup=10, averaging=0.99)
+    found = emulate(theta, x, how)
+    assert isinstance(found, ConstantScatter) and len(found.shifts) == 4
+    away = (x - theta.abs())[:, 0].numpy()
+    exact = np.logaddexp(np.log(0.3) + norm(-0.5, 0.02).logpdf(away), np.log(0.7) + norm(0.5, 0.02).logpdf(away)).mean()
+    with torch.no_grad():
+        assert found.log_likelihood(theta, x).mean() > exact - 0.5
+        drawn = found(torch.zeros(4000, 1))[:, 0]
+    assert float((drawn < 0).float().mean()) == pytest.approx(0.3, abs=0.06)
+
+
+@pytest.mark.parametrize("kind", [ConstantScatter, VaryingScatter])
+def test_what_was_not_seen_is_integrated_out_and_completed(kind):
+    theta, x = simulations(400)
+    torch.manual_seed(1)
+    law = kind(theta, x, width=16, blocks=1)
+    if kind is ConstantScatter:
+        law = law.scattered(theta, x, 3)
+    with torch.no_grad():
+        for values in law.parameters():
+            values.add_(0.05 * torch.randn_like(values))
+        one = theta[:1].expand(60_000, -1)
+        draws = law(one)
+        seen = torch.stack([draws[0, 0], torch.tensor(torch.nan), draws[0, 2]])
+        marginal = law.log_likelihood(one[:1], seen)
+        grid = torch.linspace(-40, 60, 20_001)
+        whole = seen.expand(len(grid), -1).clone()
+        whole[:, 1] = grid
+        joint = law.log_likelihood(one[: len(grid)], whole)
+        assert float(torch.logsumexp(joint, 0) + np.log(100 / 20_000)) == pytest.approx(float(marginal), abs=1e-3)
+        mixed = torch.stack([seen, draws[1], torch.full((3,), torch.nan)])
+        apart = torch.stack([law.log_likelihood(one[:1], values)[0] for values in mixed])
+        assert torch.allclose(law.log_likelihood(one[:3], mixed), apart, atol=1e-5) and abs(apart[2]) < 1e-5
+        completed = law.complete(one[:5000], seen)
+    assert torch.equal(completed[:, [0, 2]], seen[[0, 2]].expand(5000, 2))
+    cumulative = (joint - joint.max()).exp().cumsum(0)
+    assert kstest(completed[:, 1], lambda v: np.interp(v, grid, cumulative / cumulative[-1])).pvalue > 1e-3
 
 
 def test_a_seed_gives_the_same_emulator_and_leaves_the_generator_of_torch_alone():

@@ -1,101 +1,89 @@
 """The heads of this package, all on the same encoder, with one schedule for all tasks.
 
-Two estimators are trained: on the simulations, and on endless ones of an emulator that is learned from them. Draws come from both, in
-shares that give held-out simulations (those that chose the epochs) the highest density: stacking; Yao et al. 2018, arXiv 1704.02030. For
-any conditional only the second is trained: that takes long enough.
+An estimator is trained on the simulations, an emulator is learned from the same, and draws of the first are refined by the likelihood of
+the second. Where an emulator explains the data badly that does harm: draws come from the estimator as it is and refined, in shares that
+give held-out simulations (those that chose the epochs) the highest density: stacking; Yao et al. 2018, arXiv 1704.02030. Of any conditional
+all draws are refined.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.special import softmax
+from scipy.stats import norm
 
 from benchmarks.sbibm.method import Methods
 from benchmarks.sbibm.tasks import Task
-from sbi_da.any_prior import AnyPrior
 from sbi_da.config import TrainingConfig
-from sbi_da.emulator import emulate
+from sbi_da.emulated_refinement import refine_by_emulator
+from sbi_da.emulation import emulate
+from sbi_da.emulator import Emulator
 from sbi_da.estimator import Estimator
-from sbi_da.from_sbi import SbiSimulator
-from sbi_da.held_out import EPOCH, held_out_log_density
+from sbi_da.from_sbi import SbiSimulator, seeded
+from sbi_da.held_out import held_out_log_density
 from sbi_da.learning import estimator_of, learn
 from sbi_da.network import MatchingConfig, NetworkConfig
 from sbi_da.records import Records
-from sbi_da.sources import RecordsSource, SimulatorSource, Source
+from sbi_da.sources import Examples, RecordsSource
 
-__all__ = ["HEADLINE", "OURS", "Fitted", "Ours"]
+__all__ = ["HEADLINE", "OURS", "Ours", "Refined", "Stacked"]
 
 HEADLINE = "flow_matching"
 
 HELD_OUT = 0.05
-PASSES, EMULATED = 60, 100
-"""Through the simulations, fewer where held-out ones no longer gain; and through as many of the emulator's."""
-DROPOUT = 0.1
-"""On the simulations; the emulator's are never seen twice."""
+PASSES = 60
+"""Through the simulations; fewer where held-out ones no longer gain."""
 NETWORK = NetworkConfig(
-    width=32, layers=2, heads=4, summary=128, blocks=3, context=64, octaves=0, gated=True,
+    width=32, layers=2, heads=4, summary=128, blocks=3, context=64, octaves=0, gated=True, dropout=0.1,
     hidden=(64, 64), transforms=4, bins=8,
     matching=MatchingConfig(
-        width=48, layers=3, heads=4, tokens=4, repeats=4, gaussian="linear", questions="none", steps=32,
+        width=48, layers=3, heads=4, tokens=4, repeats=4, gaussian="linear", questions="none", steps=32, dropout=0.1,
     ),
 )
 TRAINING = TrainingConfig(
     batch=128, learning_rate=2e-3, optimiser="adamw", warmup=100, averaging=0.999, weight_decay=1e-2, patience=12,
     gradient_clip=5.0,
 )
-
-ENDLESS = TRAINING.model_copy(update={"optimiser": "muon", "learning_rate": 4e-3})
-"""On the emulator's simulations, which cannot be learned by heart."""
+SPARE = 4
+"""Refined draws of which one is kept, so that few are kept twice."""
+JUDGED, EVIDENCE = 200, 500
+"""Held-out simulations that decide on shares, and draws for the evidence of each."""
 
 
 class Ours:
-    """An estimator with one of the heads.
+    """An estimator with one of the heads, and an emulator.
 
     Args:
         head: which.
         network: sizes.
-        passes: through the simulations, and through those of an emulator; 0: none, so that the other estimator stays.
+        passes: through the simulations.
         matching: what else of ``network.matching`` is set.
     """
 
-    def __init__(
-        self, head: str, network: NetworkConfig = NETWORK, passes: tuple[int, int] = (PASSES, EMULATED), **matching: Any
-    ) -> None:
+    def __init__(self, head: str, network: NetworkConfig = NETWORK, passes: int = PASSES, **matching: Any) -> None:
         self.head, self.network, self.passes, self.matching = head, network, passes, matching
 
-    def fit(self, task: Task, theta: np.ndarray, x: np.ndarray, seed: int) -> "Fitted":
+    def fit(self, task: Task, theta: np.ndarray, x: np.ndarray, seed: int) -> "Refined | Stacked":
         """Train; a twentieth of the simulations is held out to choose epochs and shares by."""
-        names = [f"x_{i}" for i in range(x.shape[1])]
-        prior = task.prior.distribution(torch.float64)
-        simulator = SbiSimulator(None, prior, channels=names)
+        simulator = SbiSimulator(None, task.prior.distribution(torch.float64), channels=[f"x_{i}" for i in range(x.shape[1])])
+        surveys, records = simulator.surveys(), simulator.records(theta, x)
         order = np.random.default_rng(seed).permutation(len(theta))
-        held, rest = np.split(order, [max(100, int(HELD_OUT * len(theta)))])
-        emulated = SbiSimulator(emulate(theta[rest], x[rest], seed=seed), prior, channels=names)
-        surveys = simulator.surveys()
-        records = simulator.records(theta, x)
-        sources: tuple[Callable[[AnyPrior], Source], ...] = (
-            lambda p: RecordsSource(records.isel(np.sort(rest)), surveys, p, seed=seed),
-            lambda p: SimulatorSource(emulated, surveys, p, seed=seed),
+        held, rest = (np.sort(part) for part in np.split(order, [max(100, int(HELD_OUT * len(theta)))]))
+        estimator = estimator_of(simulator, network=self._network(), seed=seed)
+        apart = RecordsSource(records.isel(held), surveys, estimator.prior, seed=seed)
+        settings = TRAINING.model_copy(
+            update={"epochs": self.passes, "steps_per_epoch": -(-len(rest) // TRAINING.batch), "validation": len(held)}
         )
-        found: list[tuple[Estimator, np.ndarray]] = []
-        for source, passes, dropout, training in zip(sources, self.passes, (DROPOUT, 0.0), (TRAINING, ENDLESS), strict=True):
-            if passes:
-                estimator = estimator_of(simulator, network=self._network(dropout), seed=seed)
-                validation = RecordsSource(records.isel(np.sort(held)), surveys, estimator.prior, seed=seed)
-                steps = -(-len(rest) // training.batch)
-                settings = training.model_copy(update={"epochs": passes, "steps_per_epoch": steps, "validation": len(held)})
-                learn(estimator, source(estimator.prior), settings, seed, validation=validation)
-                found.append((estimator, held_out_log_density(estimator, validation.examples(len(held), EPOCH))))
-        if self.matching.get("questions") == "channels":
-            return FittedToAny(found[0][0], simulator)
-        return Fitted([e for e, _ in found], stacked(np.stack([density for _, density in found])), simulator)
+        learn(estimator, RecordsSource(records.isel(rest), surveys, estimator.prior, seed=seed), settings, seed, validation=apart)
+        refined = Refined(estimator, emulate(theta[rest], x[rest], seed=seed), simulator)
+        return refined if self.matching.get("questions") == "channels" else Stacked(refined, records.isel(held[:JUDGED]))
 
-    def _network(self, dropout: float) -> NetworkConfig:
-        matching = {**self.network.matching.model_dump(), "dropout": dropout, **self.matching}
-        return NetworkConfig.model_validate({**self.network.model_dump(), "head": self.head, "dropout": dropout, "matching": matching})
+    def _network(self) -> NetworkConfig:
+        matching = {**self.network.matching.model_dump(), **self.matching}
+        return NetworkConfig.model_validate({**self.network.model_dump(), "head": self.head, "matching": matching})
 
 
 def stacked(log_density: np.ndarray) -> np.ndarray:
@@ -106,48 +94,76 @@ def stacked(log_density: np.ndarray) -> np.ndarray:
     return share
 
 
-class Fitted:
-    """Trained estimators, each with a share of the draws."""
+class Refined:
+    """A trained estimator, refined by an emulator."""
 
-    def __init__(self, estimators: Sequence[Estimator], shares: np.ndarray, simulator: SbiSimulator) -> None:
-        self.estimators, self.shares, self.simulator = estimators, shares, simulator
+    def __init__(self, estimator: Estimator, emulator: Emulator, simulator: SbiSimulator) -> None:
+        self.estimator, self.emulator, self.simulator = estimator, emulator, simulator
 
-    def _records(self, x: np.ndarray) -> Records:
+    def records(self, x: np.ndarray) -> Records:
+        """One observation; NaN was not taken."""
         names = self.simulator.prior.names
         middle = self.simulator.prior.from_normal(np.zeros((1, len(names))))
         return self.simulator.records(np.stack([middle[n] for n in names], -1), np.asarray(x, float)[None])
 
     def sample(self, x: np.ndarray, n: int, seed: int) -> np.ndarray:
-        """Draws of one observation."""
-        records, found = self._records(x), []
-        for k, (estimator, count) in enumerate(zip(self.estimators, np.diff(np.rint(n * np.cumsum([0, *self.shares]))), strict=True)):
-            if count:
-                drawn = estimator(records).sample(int(count), seed + 100 * k)
-                found.append(np.stack([drawn[name].values[0] for name in self.simulator.prior.names], -1))
-        return np.random.default_rng(seed).permutation(np.concatenate(found))
+        """Draws of the parameters."""
+        return self._sample(x, n, seed, {})
 
-
-class FittedToAny(Fitted):
-    """One estimator, trained on questions about parameters and data."""
-
-    def __init__(self, estimator: Estimator, simulator: SbiSimulator) -> None:
-        super().__init__([estimator], np.ones(1), simulator)
+    def _sample(self, x: np.ndarray, n: int, seed: int, known: Mapping[str, float]) -> np.ndarray:
+        drawn = refine_by_emulator(self.estimator, self.records(x), self.emulator, SPARE * n, seed, known)
+        kept = np.random.default_rng(seed).permutation(SPARE * n)[:n]
+        return np.stack([drawn[name].values[0, kept] for name in self.simulator.prior.names if name not in known], -1)
 
     def sample_given(self, known: np.ndarray, values: np.ndarray, n: int, seed: int) -> np.ndarray:
-        """Draws of what is not known."""
+        """Draws of what is not known: of the parameters, refined, and of the data given these, from the emulator."""
         names = self.simulator.prior.names
         d = len(names)
-        seen, channels = np.where(known[d:], values[d:], np.nan), [f"x.{c}" for c in self.simulator.channels]
-        posterior = self.estimators[0](self._records(seen))
         held = {name: float(values[i]) for i, name in enumerate(names) if known[i]}
-        asked = [name for i, name in enumerate([*names, *channels]) if not known[i]]
-        drawn = (posterior.given(**held) if held else posterior).marginal(asked).sample(n, seed)
-        return np.stack([drawn[name].values[0] for name in asked], -1)
+        x = np.where(known[d:], values[d:], np.nan)
+        theta = np.broadcast_to(values[:d], (n, d)).copy()
+        if len(held) < d:
+            theta[:, ~known[:d]] = self._sample(x, n, seed, held)
+        with seeded(seed), torch.no_grad():
+            whole = self.emulator.complete(torch.from_numpy(theta).float(), torch.from_numpy(x).float()).numpy()
+        return np.concatenate([theta[:, ~known[:d]], whole[:, ~known[d:]]], -1)
+
+    def log_density(self, records: Records) -> np.ndarray:
+        """Of the parameters of simulations, in normal scores, shape ``(2, simulation)``: by the estimator as it is, and refined."""
+        theta = {name: records.parameters[name] for name in self.estimator.parameter_names}
+        z, observed = self.estimator.prior.to_normal(theta), self.estimator.layout.read(records)
+        vectors, x = torch.from_numpy(np.stack(list(theta.values()), -1)).float(), torch.from_numpy(observed.value).float()
+        found = refine_by_emulator(self.estimator, records, self.emulator, EVIDENCE, rounds=2, pilot=EVIDENCE // 2)
+        with torch.no_grad():
+            likelihood = self.emulator.log_likelihood(vectors, x).double().numpy()
+        refined = norm.logpdf(z).sum(-1) + likelihood - found["log_evidence"].values
+        return np.stack([held_out_log_density(self.estimator, Examples(observed, z, np.zeros(len(z)))), refined])
+
+
+class Stacked:
+    """An estimator of which some draws are refined.
+
+    Args:
+        refined: the estimator, refined.
+        records: simulations that the share is chosen by.
+    """
+
+    def __init__(self, refined: Refined, records: Records) -> None:
+        self.refined, self.share = refined, float(stacked(refined.log_density(records))[1])
+
+    def sample(self, x: np.ndarray, n: int, seed: int) -> np.ndarray:
+        """Draws of the parameters of one observation."""
+        count = round(self.share * n)
+        found = [self.refined.sample(x, count, seed)] if count else []
+        if count < n:
+            drawn = self.refined.estimator(self.refined.records(x)).sample(n - count, seed + 100)
+            found.append(np.stack([drawn[name].values[0] for name in self.refined.simulator.prior.names], -1))
+        return np.random.default_rng(seed).permutation(np.concatenate(found))
 
 
 OURS: Methods = {
     "flow_matching": partial(Ours, "flow_matching"),
-    "any_conditional": partial(Ours, "flow_matching", passes=(0, EMULATED), questions="channels"),
+    "any_conditional": partial(Ours, "flow_matching", questions="channels"),
     "spline": partial(Ours, "spline"),
     "mixture": partial(Ours, "mixture"),
 }
