@@ -24,6 +24,8 @@ __all__ = ["Emulation", "emulate"]
 
 E = TypeVar("E", bound=Emulator)
 
+EACH = 5
+"""Simulations per component of a constant scatter, at least."""
 FEWEST = 20
 """Simulations that an emulator is learned from, at least."""
 
@@ -34,7 +36,8 @@ class Emulation:
 
     Attributes:
         components: numbers of components that are tried where the scatter depends on the parameters.
-        constant: the same where it does not; of all these laws the one with the highest density of held-out data stays.
+        constant: the same where it does not, as far as there are five simulations for each; of all these laws the one with the highest
+            density of held-out data stays.
         width: of the network.
         blocks: residual perceptrons.
         dropout: share of what a perceptron adds that is dropped in training, where the scatter depends on the parameters.
@@ -73,7 +76,7 @@ def emulate(theta: Tensor | np.ndarray, x: Tensor | np.ndarray, how: Emulation |
         seed: of all that is random.
 
     Raises:
-        SbiDaError: arrays of other shapes, not finite, or too few.
+        SbiDaError: arrays of other shapes, not finite, or too few; no law to try.
     """
     known, seen = (torch.as_tensor(a).detach().cpu().float() for a in (theta, x))
     if known.ndim != 2 or seen.ndim != 2 or len(known) != len(seen):
@@ -90,6 +93,8 @@ def emulate(theta: Tensor | np.ndarray, x: Tensor | np.ndarray, how: Emulation |
         held = max(2, round(how.held_out * len(known)))
         rows, apart = order[held:], order[:held]
         found = list(_laws(known, seen, rows, apart, how))
+    if not found:
+        raise SbiDaError(f"emulate: no law to try: give components, or {EACH} simulations per component that is constant")
     return max(found, key=lambda pair: pair[1])[0]
 
 
@@ -105,7 +110,7 @@ def _laws(theta: Tensor, x: Tensor, rows: Tensor, held: Tensor, how: Emulation) 
         for components in how.constant:
             if components == 1:
                 yield single, score
-            else:
+            elif EACH * components <= len(rows):
                 yield _fitted(copy.deepcopy(single).scattered(theta[rows], x[rows], components), theta, x, rows, held, how)
 
 
@@ -136,6 +141,6 @@ def _fitted(emulator: E, theta: Tensor, x: Tensor, rows: Tensor, held: Tensor, h
         if waited >= how.patience:
             break
     if not math.isfinite(score):
-        raise SbiDaError("no finite density of held-out data: lower the learning rate, or scale the data")
+        raise SbiDaError("emulate: no finite density of held-out data: lower the learning rate, or scale the data")
     average.load_state_dict(best)
     return average, score

@@ -8,7 +8,7 @@ import torch
 from linear_oracle import NAMES, exact_laws, posterior_of
 from scipy.stats import kstest, multivariate_normal, norm
 
-from sbi_da.emulated_refinement import refine_by_emulator
+from sbi_da.emulated_refinement import refine_by_emulator, refined_log_density
 from sbi_da.emulator import ConstantScatter
 from sbi_da.errors import SbiDaError
 from sbi_da.importance import local_kernels
@@ -25,7 +25,7 @@ MATRIX = np.concatenate([SIMULATOR.matrices[s.name] for s in SURVEYS])
 class Wrong:
     """An estimator whose posterior is shifted and widened."""
 
-    parameter_names, layout = NAMES, Layout(SURVEYS)
+    parameter_names, layout, prior = NAMES, Layout(SURVEYS), SIMULATOR.prior
 
     def __init__(self, **wrong):
         self.wrong = wrong
@@ -83,6 +83,13 @@ def test_the_evidence_is_exact(objects, emulator):
         seen = state.state[i] != ABSENT
         law = multivariate_normal(np.zeros(seen.sum()), MATRIX[seen] @ MATRIX[seen].T + SIMULATOR.noise**2 * np.eye(seen.sum()))
         assert found[i] == pytest.approx(law.logpdf(state.value[i, seen]), abs=0.05)
+
+
+def test_the_density_of_what_was_refined_is_the_exact_one(objects, emulator):
+    found = refined_log_density(Wrong(widen=1.5), objects, emulator, 4000)
+    for i, (mean, covariance) in enumerate(zip(*exact_laws(SIMULATOR, objects), strict=True)):
+        truth = [objects.parameters[name][i] for name in NAMES]  # of a standard normal prior: its own scores
+        assert found[i] == pytest.approx(multivariate_normal(mean, covariance).logpdf(truth), abs=0.06)
 
 
 def test_parameters_that_are_known_are_conditioned_on(objects, emulator):

@@ -152,6 +152,14 @@ def test_what_is_refused(theta, x, message):
         emulate(theta, x, SHORT)
 
 
+def test_a_law_that_has_too_few_simulations_is_not_tried():
+    theta, x = torch.randn(30, 1), torch.randn(30, 1)
+    found = emulate(theta, x, Emulation(components=(1,), constant=(20,), width=8, blocks=1, passes=2))
+    assert isinstance(found, VaryingScatter)
+    with pytest.raises(SbiDaError, match="no law to try: give components, or 5 simulations per component"):
+        emulate(theta, x, Emulation(components=(), constant=(20,), passes=1))
+
+
 def test_constant_data_and_parameters_are_no_trouble():
     theta = torch.cat([torch.randn(100, 1), torch.ones(100, 1)], 1)
     x = torch.cat([theta[:, :1] + 0.1 * torch.randn(100, 1), torch.full((100, 1), 7.0)], 1)

@@ -427,16 +427,18 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:effective sample size:UserWarning")
 class TestWhatIsPublished:
     def test_the_page_of_the_docs(self, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
-        first, few, second = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "sbi.md").read_text(), re.DOTALL | re.MULTILINE)
+        page = (ROOT / "docs" / "sbi.md").read_text()
+        first, few, refined, second = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
         tiny = first.replace("TrainingConfig(epochs=10)", "TrainingConfig(epochs=1, steps_per_epoch=2, batch=32)")
         fewer = few.replace("4000", "100").replace("(validation=400)", "(epochs=1, steps_per_epoch=2, batch=32, validation=40)")
         fewer = fewer.replace("400", "40")
         assert tiny != first and "steps_per_epoch" in fewer
         torch.manual_seed(0)
-        exec(compile(tiny + fewer + second.replace("(500,)", "(100,)"), "docs/sbi.md", "exec"), {})
+        exec(compile(tiny + fewer + refined.replace("2000", "200") + second.replace("(500,)", "(100,)"), "docs/sbi.md", "exec"), {})
         assert "ks_pvals" in capsys.readouterr().out and Estimator.load("runs/with-sbi").surveys == ["camera", "meter"]
         plt.close("all")
 

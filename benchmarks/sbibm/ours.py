@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import softmax
-from scipy.stats import norm
 
 from benchmarks.sbibm.method import Methods
 from benchmarks.sbibm.tasks import Task
 from sbi_da.config import TrainingConfig
-from sbi_da.emulated_refinement import refine_by_emulator
+from sbi_da.emulated_refinement import refine_by_emulator, refined_log_density
 from sbi_da.emulation import emulate
 from sbi_da.emulator import Emulator
 from sbi_da.estimator import Estimator
@@ -49,8 +48,8 @@ TRAINING = TrainingConfig(
 )
 SPARE = 4
 """Refined draws of which one is kept, so that few are kept twice."""
-JUDGED, EVIDENCE = 200, 500
-"""Held-out simulations that decide on shares, and draws for the evidence of each."""
+JUDGED = 200
+"""Held-out simulations that decide on shares."""
 
 
 class Ours:
@@ -128,17 +127,6 @@ class Refined:
             whole = self.emulator.complete(torch.from_numpy(theta).float(), torch.from_numpy(x).float()).numpy()
         return np.concatenate([theta[:, ~known[:d]], whole[:, ~known[d:]]], -1)
 
-    def log_density(self, records: Records) -> np.ndarray:
-        """Of the parameters of simulations, in normal scores, shape ``(2, simulation)``: by the estimator as it is, and refined."""
-        theta = {name: records.parameters[name] for name in self.estimator.parameter_names}
-        z, observed = self.estimator.prior.to_normal(theta), self.estimator.layout.read(records)
-        vectors, x = torch.from_numpy(np.stack(list(theta.values()), -1)).float(), torch.from_numpy(observed.value).float()
-        found = refine_by_emulator(self.estimator, records, self.emulator, EVIDENCE, rounds=2, pilot=EVIDENCE // 2)
-        with torch.no_grad():
-            likelihood = self.emulator.log_likelihood(vectors, x).double().numpy()
-        refined = norm.logpdf(z).sum(-1) + likelihood - found["log_evidence"].values
-        return np.stack([held_out_log_density(self.estimator, Examples(observed, z, np.zeros(len(z)))), refined])
-
 
 class Stacked:
     """An estimator of which some draws are refined.
@@ -149,7 +137,10 @@ class Stacked:
     """
 
     def __init__(self, refined: Refined, records: Records) -> None:
-        self.refined, self.share = refined, float(stacked(refined.log_density(records))[1])
+        self.refined, estimator = refined, refined.estimator
+        z = estimator.prior.to_normal(records.parameters)
+        plain = held_out_log_density(estimator, Examples(estimator.layout.read(records), z, np.zeros(len(z))))
+        self.share = float(stacked(np.stack([plain, refined_log_density(estimator, records, refined.emulator)]))[1])
 
     def sample(self, x: np.ndarray, n: int, seed: int) -> np.ndarray:
         """Draws of the parameters of one observation."""
