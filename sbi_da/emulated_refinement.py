@@ -23,7 +23,7 @@ from sbi_da.importance import local_kernels, tempered
 from sbi_da.posteriors import Posterior
 from sbi_da.posteriors.noise import object_generator, resample
 from sbi_da.prior import Prior
-from sbi_da.records import LIMIT, OBSERVED, Records
+from sbi_da.records import ABSENT, LIMIT, OBSERVED, Records
 
 __all__ = ["refine_by_emulator", "refined_log_density"]
 
@@ -64,10 +64,12 @@ def refine_by_emulator(
         where no draw explains the object), ``low_ess`` and ``log_evidence``, log p(x) or, with ``known``, log p(x, known).
 
     Raises:
-        SbiDaError: an emulator of other channels, upper limits, or nothing that is not known.
+        SbiDaError: no parameters are inferred; an emulator of other channels; upper limits or images; nothing that is not known.
     """
     if draws < 2 or rounds < 1 or pilot < 20:
         raise SbiDaError(f"refine: draws ({draws}) must be at least 2, rounds ({rounds}) at least 1 and pilot ({pilot}) at least 20")
+    if estimator.target != "density":
+        raise SbiDaError(f"refine: this estimator infers the {estimator.target} {estimator.parameter_names[0]}, which no emulator explains")
     held = dict(known or {})
     free = [name for name in estimator.parameter_names if name not in held]
     if not free:
@@ -77,6 +79,9 @@ def refine_by_emulator(
         raise SbiDaError(f"refine: the emulator draws {len(emulator.data_centre)} entries, the estimator reads {observed.value.shape[1]}")
     if (observed.state == LIMIT).any():
         raise SbiDaError("refine: upper limits have no likelihood under an emulator: leave them out of the records")
+    for name, image in observed.images.items():
+        if (image.state != ABSENT).any():
+            raise SbiDaError(f"refine: images of {name} have no likelihood under an emulator: leave them out by selecting other surveys")
     x = np.where(observed.state == OBSERVED, observed.value, np.nan)
     posterior: Posterior = estimator(records)
     if held:

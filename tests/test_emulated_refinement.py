@@ -25,7 +25,7 @@ MATRIX = np.concatenate([SIMULATOR.matrices[s.name] for s in SURVEYS])
 class Wrong:
     """An estimator whose posterior is shifted and widened."""
 
-    parameter_names, layout, prior = NAMES, Layout(SURVEYS), SIMULATOR.prior
+    target, parameter_names, layout, prior = "density", NAMES, Layout(SURVEYS), SIMULATOR.prior
 
     def __init__(self, **wrong):
         self.wrong = wrong
@@ -119,10 +119,13 @@ def test_what_cannot_be_refined_is_refused(objects, emulator):
     few = ConstantScatter(torch.randn(50, 3), torch.randn(50, 2), width=8, blocks=1)
     state = objects.survey("modality_a").state.copy()
     state[0] = LIMIT
+    classes = Wrong()
+    classes.target = "class"
     limit = objects.with_measurements({**{s: objects.survey(s) for s in objects.surveys}, "modality_a": _with(objects, state)})
     for options, message in (
         ({"emulator": few}, "draws 2 entries"), ({"known": dict.fromkeys(NAMES, 0.0)}, "every parameter is known"),
         ({"draws": 1}, "at least 2"), ({"records": limit}, "upper limits"), ({"known": {"theta_9": 1.0}}, "theta_9"),
+        ({"estimator": classes}, "infers the class"),
     ):
         with pytest.raises(SbiDaError, match=message):
             refine_by_emulator(**{"estimator": Wrong(), "records": objects, "emulator": emulator, "draws": 50, **options})
