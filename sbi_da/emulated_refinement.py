@@ -4,7 +4,9 @@ r"""Posteriors refined by an emulator: draws of an estimator, moved and weighted
 
 where :math:`g` is a mixture of Student kernels, each as wide as its neighbourhood, about the estimator's draws and, in further rounds,
 about what carries the weight. The density of the estimator is not needed. Data that were not seen are integrated out, in closed form, and
-so are parameters known; the effective sample size says how well the kernels cover the posterior.
+so are parameters known; the effective sample size says how well the kernels cover the posterior. Draws that were kept several times are
+then moved apart by Metropolis steps along differences of others (Gilks & Berzuini 2001, J. R. Stat. Soc. B 63, 127; ter Braak 2006, Stat.
+Comput. 16, 239), which leave the posterior as it is.
 """
 
 import warnings
@@ -33,6 +35,8 @@ TEMPERED = 0.25
 """Effective share of the draws that the kernels of a further round stand about."""
 EDGE = 7.9
 """Normal scores beyond this are beyond the prior."""
+STRIDES = (1.0, 0.5, 0.2)
+"""Of Metropolis steps, in units of the best for a Gaussian."""
 ROWS = 16_384
 """Draws per call of the emulator."""
 
@@ -46,6 +50,8 @@ def refine_by_emulator(
     known: Mapping[str, float] | None = None,
     rounds: int = 3,
     pilot: int = 2000,
+    proposals: int | None = None,
+    moves: int = 20,
 ) -> xr.Dataset:
     """Draws of the posteriors of ``records`` under the estimator's prior and an emulator's likelihood.
 
@@ -53,11 +59,13 @@ def refine_by_emulator(
         estimator: says where to look.
         records: the objects; what they did not measure is integrated out.
         emulator: of all channels of the estimator, in its order.
-        draws: proposed in each round, and returned, for each object.
+        draws: returned for each object.
         seed: of everything that is drawn.
         known: values of parameters that are known.
         rounds: of proposals, at most: until half of the draws are effective; the one with the most counts.
         pilot: draws of the estimator that the first kernels stand about.
+        proposals: of each round, for each object; None: as many as draws.
+        moves: Metropolis steps of every draw in the end.
 
     Returns:
         Parameters that are not known, dimensions ``(object, draw)``, with, by object, ``effective_sample_size`` (0 and draws NaN
@@ -66,8 +74,11 @@ def refine_by_emulator(
     Raises:
         SbiDaError: no parameters are inferred; an emulator of other channels; upper limits or images; nothing that is not known.
     """
-    if draws < 2 or rounds < 1 or pilot < 20:
-        raise SbiDaError(f"refine: draws ({draws}) must be at least 2, rounds ({rounds}) at least 1 and pilot ({pilot}) at least 20")
+    proposals = draws if proposals is None else proposals
+    given = {"draws": (draws, 2), "proposals": (proposals, 2), "rounds": (rounds, 1), "pilot": (pilot, 20), "moves": (moves, 0)}
+    for name, (value, least) in given.items():
+        if value < least:
+            raise SbiDaError(f"refine: {name} must be at least {least}, not {value}")
     if estimator.target != "density":
         raise SbiDaError(f"refine: this estimator infers the {estimator.target} {estimator.parameter_names[0]}, which no emulator explains")
     held = dict(known or {})
@@ -88,13 +99,19 @@ def refine_by_emulator(
         posterior = posterior.given(**held)
     first = posterior.marginal(free).sample(pilot, seed)
     target = _Target(posterior.prior, free, held, emulator)
-    z, log_weight = np.empty((len(records), draws, len(free))), np.full((len(records), draws), -np.inf)
-    for i in range(len(records)):
+    shape = (len(records), proposals)
+    z, log_weight, kept = np.empty((*shape, len(free))), np.full(shape, -np.inf), np.empty((len(records), draws, len(free)))
+    numbers = [object_generator(identifier, seed + 29) for identifier in records.ids]
+    for i, rng in enumerate(numbers):
         start = target.scores({name: first[name].values[i] for name in free})
         if len(start):
-            z[i], log_weight[i] = _refined(target, x[i], start, draws, rounds, object_generator(records.ids[i], seed + 29))
+            z[i], log_weight[i] = _refined(target, x[i], start, proposals, rounds, rng)
     chosen, ess = resample(log_weight, draws, records.ids, seed)
-    theta = target.theta(np.take_along_axis(z, chosen[..., None], axis=1))
+    for i, rng in enumerate(numbers):
+        kept[i] = z[i, chosen[i]]
+        if ess[i] > 0 and moves:
+            kept[i] = _moved(target, x[i], kept[i], moves, rng)
+    theta = target.theta(kept)
     found_any = ess[:, None] > 0
     data = {
         name: (("object", "draw"), np.where(found_any, theta[name], np.nan), {"units": posterior.units.get(name, "")}) for name in free
@@ -109,7 +126,7 @@ def refine_by_emulator(
             stacklevel=2,
         )
     found["low_ess"] = ("object", low)
-    found["log_evidence"] = ("object", logsumexp(log_weight, axis=1) - np.log(draws))
+    found["log_evidence"] = ("object", logsumexp(log_weight, axis=1) - np.log(proposals))
     return found
 
 
@@ -125,14 +142,14 @@ def refined_log_density(estimator: Estimator, records: Records, emulator: Emulat
         draws: for the evidence of each.
         seed: of everything that is drawn.
     """
-    log_evidence = refine_by_emulator(estimator, records, emulator, draws, seed, rounds=2, pilot=max(20, draws // 2))["log_evidence"].values
+    refined = refine_by_emulator(estimator, records, emulator, draws, seed, rounds=2, pilot=max(20, draws // 2), moves=0)
     prior, observed = estimator.prior, estimator.layout.read(records)
     z = prior.to_normal(records.parameters)
     x = np.where(observed.state == OBSERVED, observed.value, np.nan)
     vectors = np.stack([records.parameters[name] for name in prior.names], -1)
     with torch.inference_mode():
         level = emulator.log_likelihood(torch.from_numpy(vectors).float(), torch.from_numpy(x).float()).double().numpy()
-    return np.asarray(norm.logpdf(z).sum(-1) + level - log_evidence)
+    return np.asarray(norm.logpdf(z).sum(-1) + level - refined["log_evidence"].values)
 
 
 def _refined(
@@ -158,6 +175,23 @@ def _refined(
             break
         points, weight = z[some], tempered(log_weight[some], TEMPERED * len(some))
     return best, best_weight
+
+
+def _moved(target: "_Target", x: np.ndarray, z: np.ndarray, moves: int, rng: np.random.Generator) -> np.ndarray:
+    """Normal scores ``(draw, parameter)`` after some steps; each half steps along differences within the other."""
+    z, level = z[rng.permutation(len(z))], np.empty(len(z))
+    level[:] = target(z, x)
+    half, size = len(z) // 2, z.shape[1]
+    for _ in range(moves):
+        for here, there in ((slice(half), z[half:]), (slice(half, None), z[:half])):
+            count = len(z[here])
+            first, second = rng.integers(len(there), size=(2, count))
+            stride = rng.choice(STRIDES, (count, 1)) * 2.38 / np.sqrt(2 * size)
+            new = z[here] + stride * (there[first] - there[second]) + 1e-9 * rng.standard_normal((count, size))
+            new_level = target(new, x)
+            taken = np.log(rng.random(count)) < new_level - level[here]
+            z[here], level[here] = np.where(taken[:, None], new, z[here]), np.where(taken, new_level, level[here])
+    return z
 
 
 class _Target:

@@ -71,6 +71,19 @@ def test_a_wrong_posterior_becomes_the_exact_one(objects, emulator, wrong):
         assert (np.abs(drawn.std(1) / sd - 1) < 4 / np.sqrt(ess)).all()
 
 
+def test_draws_that_were_kept_several_times_move_apart(objects, emulator):
+    """And leave the law as it is: ranks of the exact law stay uniform."""
+    still, moved = (
+        refine_by_emulator(Wrong(widen=2.0), objects, emulator, 4000, rounds=1, moves=moves, proposals=2000) for moves in (0, 20)
+    )
+    means, covariances = exact_laws(SIMULATOR, objects)
+    for i in range(3):
+        assert len(np.unique(still["theta_1"].values[i])) < 0.4 * 4000 and len(np.unique(moved["theta_1"].values[i])) > 0.95 * 4000
+        for k, name in enumerate(NAMES):
+            law = norm(means[i, k], np.sqrt(covariances[i, k, k]))
+            assert kstest(moved[name].values[i], law.cdf).statistic < 0.04
+
+
 def test_a_posterior_far_from_the_right_one_is_flagged(objects, emulator):
     with pytest.warns(UserWarning, match="effective sample size below 100 for 3 of 3"):
         found = refine_by_emulator(Wrong(shift=8.0), objects, emulator, 1000, rounds=1)
@@ -124,7 +137,8 @@ def test_what_cannot_be_refined_is_refused(objects, emulator):
     limit = objects.with_measurements({**{s: objects.survey(s) for s in objects.surveys}, "modality_a": _with(objects, state)})
     for options, message in (
         ({"emulator": few}, "draws 2 entries"), ({"known": dict.fromkeys(NAMES, 0.0)}, "every parameter is known"),
-        ({"draws": 1}, "at least 2"), ({"records": limit}, "upper limits"), ({"known": {"theta_9": 1.0}}, "theta_9"),
+        ({"draws": 1}, "draws must be at least 2, not 1"), ({"pilot": 5}, "pilot must be at least 20"),
+        ({"records": limit}, "upper limits"), ({"known": {"theta_9": 1.0}}, "theta_9"),
         ({"estimator": classes}, "infers the class"),
     ):
         with pytest.raises(SbiDaError, match=message):

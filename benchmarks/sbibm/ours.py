@@ -47,7 +47,7 @@ TRAINING = TrainingConfig(
     gradient_clip=5.0,
 )
 SPARE = 4
-"""Refined draws of which one is kept, so that few are kept twice."""
+"""Proposals of which one is kept, so that few are kept twice."""
 JUDGED = 200
 """Held-out simulations that decide on shares."""
 
@@ -110,9 +110,8 @@ class Refined:
         return self._sample(x, n, seed, {})
 
     def _sample(self, x: np.ndarray, n: int, seed: int, known: Mapping[str, float]) -> np.ndarray:
-        drawn = refine_by_emulator(self.estimator, self.records(x), self.emulator, SPARE * n, seed, known)
-        kept = np.random.default_rng(seed).permutation(SPARE * n)[:n]
-        return np.stack([drawn[name].values[0, kept] for name in self.simulator.prior.names if name not in known], -1)
+        drawn = refine_by_emulator(self.estimator, self.records(x), self.emulator, n, seed, known, proposals=SPARE * n)
+        return np.stack([drawn[name].values[0] for name in self.simulator.prior.names if name not in known], -1)
 
     def sample_given(self, known: np.ndarray, values: np.ndarray, n: int, seed: int) -> np.ndarray:
         """Draws of what is not known: of the parameters, refined, and of the data given these, from the emulator."""
