@@ -159,17 +159,16 @@ class Networks:
     def gradient(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """Summed loss of a batch for each network, and the gradient of its mean."""
         w1, b1, w2, b2, w3, b3 = self.split(self.flat)
-        h1 = torch.baddbmm(b1, x, w1).relu_()
-        h2 = torch.baddbmm(b2, h1, w2).relu_()
+        h1 = torch.bmm(x, w1).add_(b1).relu_()
+        h2 = torch.bmm(h1, w2).add_(b2).relu_()
         logit = torch.baddbmm(b3, h2, w3)[..., 0]
         shrink = self.penalty * self.flat
         loss = (softplus(logit) - label * logit).sum(1) + 0.5 * (shrink * self.flat).sum(1)
         error = (torch.sigmoid(logit) - label)[..., None]
-        d2 = (error * w3.transpose(1, 2)).mul_(h2 > 0)
-        d1 = torch.bmm(d2, w2.transpose(1, 2)).mul_(h1 > 0)
-        parts = [
-            torch.bmm(x.transpose(1, 2), d1), d1.sum(1), torch.bmm(h1.transpose(1, 2), d2), d2.sum(1),
-            torch.bmm(h2.transpose(1, 2), error), error.sum(1),
-        ]
+        of_w3 = torch.bmm(error.transpose(1, 2), h2)
+        d2 = h2.sign_().mul_(w3.transpose(1, 2)).mul_(error)  # in place: memory is what takes the time
+        of_w2 = torch.bmm(h1.transpose(1, 2), d2)
+        d1 = torch.bmm(d2, w2.transpose(1, 2)).mul_(h1.sign_())
+        parts = [torch.bmm(x.transpose(1, 2), d1), d1.sum(1), of_w2, d2.sum(1), of_w3, error.sum(1)]
         gradient = torch.cat([p.flatten(1) for p in parts], 1).add_(shrink).div_(len(label))
         return loss, gradient
