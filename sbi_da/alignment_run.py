@@ -24,7 +24,7 @@ from sbi_da.domain_figures import context_figure, domain_figures
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.fitting import fit
-from sbi_da.labels import label_log_score, label_noise
+from sbi_da.labels import invertible_head, label_log_score, label_noise
 from sbi_da.learned_shift import LearnedShift
 from sbi_da.lessons import TWINS, Lesson, ask_again, learn_from_labels, learn_without_labels
 from sbi_da.plots import shift_figure
@@ -163,6 +163,8 @@ def _check(
     fewest = FEWEST_UNLABELLED if config.correction and labelled is None else FEWEST
     if real is not None and len(real) < fewest:
         raise SbiDaError(f"only {len(real)} unlabelled real objects: at least {fewest} are needed")
+    if config.recalibrate and labelled is not None:
+        invertible_head(base)
     for records in (labelled, real):
         if records is not None and records.attrs.get("domain") == "simulated":
             raise SbiDaError("objects to align with are marked as simulated: give real ones (to try it out, set attrs['domain'] to 'real')")

@@ -15,7 +15,7 @@ from sbi_da.posteriors.recalibration import Invertible
 from sbi_da.records import Records
 from sbi_da.simulators import Simulator
 
-__all__ = ["LabelledDraws", "all_known", "draw_parameters", "label_log_score", "label_noise", "labels_of"]
+__all__ = ["LabelledDraws", "all_known", "draw_parameters", "invertible_head", "label_log_score", "label_noise", "labels_of"]
 
 Labels = Mapping[str, tuple[np.ndarray, np.ndarray]]
 BANK = 100_000
@@ -246,12 +246,25 @@ def label_noise(estimator: Estimator, records: Records) -> Tensor | None:
     z = torch.from_numpy(estimator.prior.to_normal({n: labels[n][0] for n in estimator.parameter_names})).float()
     inside = torch.isfinite(z).all(1, keepdim=True)
     context = estimator.encode(estimator.layout.read(records), real=records.attrs.get("domain") == "real")
-    head = estimator.density[1]
-    if not isinstance(head, Invertible):
-        raise SbiDaError("recalibration needs a head that is a map of noise: train with network.head=spline or flow_matching")
+    head = invertible_head(estimator)
     with torch.inference_mode():
         noise = head.noise(torch.where(inside, z, 0.0), context)[0]
     return torch.where(inside, noise, torch.nan)
+
+
+def invertible_head(estimator: Estimator) -> Invertible:
+    """The head of an estimator whose posteriors can be recalibrated.
+
+    Raises:
+        SbiDaError: the head is no map of noise.
+    """
+    head = estimator.density[1]
+    if not isinstance(head, Invertible):
+        raise SbiDaError(
+            f"recalibration needs a head that is a map of noise, not {estimator.network.head}: train with network.head=spline or "
+            "flow_matching, or set recalibrate to false"
+        )
+    return head
 
 
 def all_known(estimator: Estimator, labels: Labels) -> bool:

@@ -254,6 +254,13 @@ def test_terms_without_labels_are_judged_by_alarms(calibrated):
     assert told.figures["contraction"][0] != told.figures["contraction"][1]
 
 
+def test_recalibration_of_a_head_that_has_no_noise_is_refused_before_training(base):
+    config = base.metadata["config"]
+    mixture = build(Config.model_validate({**config, "network": {**config["network"], "head": "mixture"}}))[2]
+    with pytest.raises(SbiDaError, match="not mixture: train with network.head=spline or flow_matching, or set recalibrate to false"):
+        align(mixture, real_objects(30, 0), config=AlignmentConfig(recalibrate=True, epochs=10**6))
+
+
 def test_what_is_missing_is_said(base):
     with pytest.raises(SbiDaError, match="needs labelled real objects"):
         align(base, None)
