@@ -18,53 +18,54 @@ from sbi_da.errors import ArtefactError
 __all__ = ["read_artefact", "write_artefact"]
 
 SCHEMA = 3
-FILES = ("model.safetensors", "estimator.json")
+WEIGHTS = "model.safetensors"
 
 
-def write_artefact(path: str | Path, content: Mapping[str, Any], weights: dict[str, Tensor]) -> Path:
+def write_artefact(path: str | Path, content: Mapping[str, Any], weights: dict[str, Tensor], kind: str = "estimator") -> Path:
     """Write a folder, first under a temporary name, then renamed; replaces an earlier artefact.
 
     Args:
         path: of the folder.
         content: all that is no weight, as JSON has it; schema, checksum and versions are added.
         weights: by name, contiguous.
+        kind: of what is written; names the file.
 
     Raises:
         ArtefactError: the disk is full, or does not take it.
         SbiDaError: something else is there.
     """
     path = Path(path)
-    with whole_folder(path, replace=FILES) as folder:
+    with whole_folder(path, replace=(WEIGHTS, f"{kind}.json")) as folder:
         try:
-            save_file(weights, folder / FILES[0])
+            save_file(weights, folder / WEIGHTS)
         except SafetensorError as error:
             raise ArtefactError(f"{path}: cannot be written ({error}): free space or choose another place") from error
-        checksum = hashlib.sha256((folder / FILES[0]).read_bytes()).hexdigest()
+        checksum = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
         whole = {"schema": SCHEMA, **content, "weights_sha256": checksum, "versions": _versions()}
-        (folder / FILES[1]).write_text(json.dumps(whole, indent=1, allow_nan=False))
+        (folder / f"{kind}.json").write_text(json.dumps(whole, indent=1, allow_nan=False))
     return path
 
 
-def read_artefact(path: Path) -> tuple[dict[str, Any], Path]:
-    """What the folder says, and the file of its weights.
+def read_artefact(path: Path, kind: str = "estimator") -> tuple[dict[str, Any], Path]:
+    """What the folder says, and the file of its weights; arguments as of :func:`write_artefact`.
 
     Raises:
         ArtefactError: missing, truncated, altered, or of another schema version; the message says what to do.
     """
-    for name in FILES:
-        if not (path / name).is_file():
-            raise ArtefactError(f"{path}: no {name} there: not an estimator, or its training has not finished")
+    described, weights = path / f"{kind}.json", path / WEIGHTS
+    for file in (weights, described):
+        if not file.is_file():
+            raise ArtefactError(f"{path}: no {file.name} there: not an {kind}, or its training has not finished")
     try:
-        content = json.loads((path / FILES[1]).read_text())
+        content = json.loads(described.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ArtefactError(f"{path / FILES[1]}: truncated or not JSON ({error}): copy or train it again") from error
+        raise ArtefactError(f"{described}: truncated or not JSON ({error}): copy or train it again") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         found = content.get("schema") if isinstance(content, dict) else None
         raise ArtefactError(
             f"{path}: artefact schema {found}, this version ({sbi_da.__version__}) reads {SCHEMA}: "
             "train it again or use the version that wrote it"
         )
-    weights = path / FILES[0]
     if hashlib.sha256(weights.read_bytes()).hexdigest() != content.get("weights_sha256"):
         raise ArtefactError(f"{weights}: truncated or altered (checksum differs): copy or train it again")
     return content, weights

@@ -79,8 +79,8 @@ def fit_best(
         SbiDaError: no epoch had a finite held-out loss.
     """
     run = Path(run)
-    best = ModelCheckpoint(run / "checkpoints", "best", monitor="val_nll", save_last=True, enable_version_counter=False)
-    callbacks: list[Any] = [best, EarlyStopping("val_nll", patience=settings.patience, check_finite=True)]
+    best = ModelCheckpoint(run / "checkpoints", "best", monitor="val_loss", save_last=True, enable_version_counter=False)
+    callbacks: list[Any] = [best, EarlyStopping("val_loss", patience=settings.patience, check_finite=True)]
     if records:
         callbacks.append(LearningRateMonitor("step"))
     if settings.averaging:

@@ -100,13 +100,13 @@ def emulate(theta: Tensor | np.ndarray, x: Tensor | np.ndarray, how: Emulation |
 
 def _laws(theta: Tensor, x: Tensor, rows: Tensor, held: Tensor, how: Emulation) -> Iterator[tuple[Emulator, float]]:
     """Fitted laws, and the mean log-density of held-out data under each."""
-    size = {"width": how.width, "blocks": how.blocks}
+    size: dict[str, int] = {"parameters": theta.shape[1], "entries": x.shape[1], "width": how.width, "blocks": how.blocks}
     for components in how.components:
-        law = VaryingScatter(theta[rows], x[rows], components, dropout=how.dropout, **size)
+        law = VaryingScatter(components=components, dropout=how.dropout, **size).standardised(theta[rows], x[rows])
         yield _fitted(law, theta, x, rows, held, how)
     if how.constant:
         how = replace(how, passes=max(1, how.passes // 2))
-        single, score = _fitted(ConstantScatter(theta[rows], x[rows], **size), theta, x, rows, held, how)
+        single, score = _fitted(ConstantScatter(**size).standardised(theta[rows], x[rows]), theta, x, rows, held, how)
         for components in how.constant:
             if components == 1:
                 yield single, score

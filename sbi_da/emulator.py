@@ -7,12 +7,17 @@ Either weights, roots of precisions and shifts come from a network of :math:`\th
 components share the mean: where data scatter little, it has to be known far better than a network's layers round it.
 """
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
+from sbi_da.artefact import read_artefact, write_artefact
+from sbi_da.errors import ArtefactError
 from sbi_da.gated import Residual
 from sbi_da.posteriors.gaussian import Gaussian, GaussianLayer
 from sbi_da.posteriors.mixture import LOG_TWO_PI, MixtureLaw
@@ -27,8 +32,9 @@ class Emulator(nn.Module):
     """Draws data for parameters: a ``simulate`` for :class:`~sbi_da.from_sbi.SbiSimulator`.
 
     Args:
-        theta: parameters to standardise by, shape ``(simulation, parameter)``.
-        x: their data, shape ``(simulation, entry)``.
+        parameters: how many.
+        entries: of the data of one object.
+        components: of the mixture.
         width: of the network.
         blocks: residual perceptrons.
         dropout: in training.
@@ -39,21 +45,66 @@ class Emulator(nn.Module):
     data_centre: Tensor
     data_scale: Tensor
 
-    def __init__(self, theta: Tensor, x: Tensor, width: int = 64, blocks: int = 3, dropout: float = 0.0) -> None:
+    def __init__(
+        self, parameters: int, entries: int, components: int = 1, width: int = 64, blocks: int = 3, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        for name, values in (("", theta), ("data_", x)):
-            self.register_buffer(f"{name}centre", values.mean(0))
-            self.register_buffer(f"{name}scale", values.std(0).clamp_min(1e-12))
-        self.width = width
+        self.width, self.blocks = width, blocks
+        for name, size in (("", parameters), ("data_", entries)):
+            self.register_buffer(f"{name}centre", torch.zeros(size))
+            self.register_buffer(f"{name}scale", torch.ones(size))
         self.trunk = nn.Sequential(
-            nn.Linear(theta.shape[1], width), *(Residual(width, 2 * width, dropout, gated=True) for _ in range(blocks)), nn.LayerNorm(width)
+            nn.Linear(parameters, width), *(Residual(width, 2 * width, dropout, gated=True) for _ in range(blocks)), nn.LayerNorm(width)
         )
-        self.mean = nn.Linear(theta.shape[1], x.shape[1])
+        self.mean = nn.Linear(parameters, entries)
+
+    @property
+    def components(self) -> int:
+        """Of the mixture."""
+        raise NotImplementedError
+
+    def standardised(self, theta: Tensor, x: Tensor) -> Self:
+        """Itself, in units of simulations, with the plane through them as mean.
+
+        Args:
+            theta: parameters, shape ``(simulation, parameter)``.
+            x: their data, shape ``(simulation, entry)``.
+        """
+        for centre, scale, values in ((self.centre, self.scale, theta), (self.data_centre, self.data_scale, x)):
+            centre.copy_(values.mean(0))
+            scale.copy_(values.std(0).clamp_min(1e-12))
         known = nn.functional.pad(self._known(theta), (0, 1), value=1.0)
         fitted = torch.linalg.lstsq(known.double(), self._seen(x).double()).solution  # double, so that rounding leaves no trace
         with torch.no_grad():
             self.mean.weight.copy_(fitted[:-1].mT)
             self.mean.bias.copy_(fitted[-1])
+        return self
+
+    def save(self, path: str | Path) -> Path:
+        """Write a folder of two files; replaces an earlier emulator."""
+        sizes = {
+            "parameters": len(self.centre), "entries": len(self.data_centre), "components": self.components, "width": self.width,
+            "blocks": self.blocks,
+        }
+        law = next(name for name, kind in _laws().items() if isinstance(self, kind))
+        weights = {name: values.contiguous() for name, values in self.state_dict().items()}
+        return write_artefact(path, {"law": law, "sizes": sizes}, weights, "emulator")
+
+    @staticmethod
+    def load(path: str | Path) -> "Emulator":
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ArtefactError: missing, truncated, altered, or of another schema version; the message says what to do.
+        """
+        path = Path(path)
+        content, weights = read_artefact(path, "emulator")
+        try:
+            found = _laws()[content["law"]](**content["sizes"])
+            found.load_state_dict(load_file(weights))
+        except (KeyError, TypeError, SafetensorError, RuntimeError) as error:
+            raise ArtefactError(f"{path}: cannot be read ({' '.join(str(error).split())}): learn it again") from error
+        return found.eval()
 
     def _known(self, theta: Tensor) -> Tensor:
         return (theta - self.centre) / self.scale
@@ -102,6 +153,10 @@ class Emulator(nn.Module):
         return law.draw(noise)[:, 0] * self.data_scale + self.data_centre
 
 
+def _laws() -> dict[str, type[Emulator]]:
+    return {"varying_scatter": VaryingScatter, "constant_scatter": ConstantScatter}
+
+
 def _alike(seen: Tensor, count: int) -> list[tuple[Any, Tensor]]:
     """Rows that saw the same entries, and these, shape ``(1, entry)``."""
     if seen.ndim == 1:
@@ -111,20 +166,17 @@ def _alike(seen: Tensor, count: int) -> list[tuple[Any, Tensor]]:
 
 
 class VaryingScatter(Emulator):
-    """Scatter that depends on the parameters, about a linear mean.
+    """Scatter that depends on the parameters, about a linear mean; arguments as of :class:`Emulator`."""
 
-    Args:
-        theta: parameters to standardise by, shape ``(simulation, parameter)``.
-        x: their data, shape ``(simulation, entry)``.
-        components: of the mixture.
-        options: as of :class:`Emulator`.
-    """
-
-    def __init__(self, theta: Tensor, x: Tensor, components: int = 1, **options: Any) -> None:
-        super().__init__(theta, x, **options)
+    def __init__(self, parameters: int, entries: int, components: int = 1, **options: Any) -> None:
+        super().__init__(parameters, entries, components, **options)
         self.weights = nn.Linear(self.width, components)
-        self.each = GaussianLayer(x.shape[1], self.width, self.width, components)
-        self.start = nn.Parameter(0.5 * torch.randn(components, x.shape[1]) * (components > 1))
+        self.each = GaussianLayer(entries, self.width, self.width, components)
+        self.start = nn.Parameter(0.5 * torch.randn(components, entries) * (components > 1))
+
+    @property
+    def components(self) -> int:  # noqa: D102
+        return self.weights.out_features
 
     def law(self, theta: Tensor) -> MixtureLaw:  # noqa: D102
         known = self._known(theta)
@@ -136,32 +188,31 @@ class VaryingScatter(Emulator):
 
 
 class ConstantScatter(Emulator):
-    """Scatter that is the same for all parameters, about a mean that a network bends.
+    """Scatter that is the same for all parameters, about a mean that a network bends; arguments as of :class:`Emulator`."""
 
-    Args:
-        theta: parameters to standardise by, shape ``(simulation, parameter)``.
-        x: their data, shape ``(simulation, entry)``.
-        options: as of :class:`Emulator`.
-    """
-
-    log_weights: Tensor
-    shifts: Tensor
-    log_scales: Tensor
-    below: Tensor
-
-    def __init__(self, theta: Tensor, x: Tensor, **options: Any) -> None:
-        super().__init__(theta, x, **options)
-        self.bend = nn.Linear(self.width, x.shape[1])
+    def __init__(self, parameters: int, entries: int, components: int = 1, **options: Any) -> None:
+        super().__init__(parameters, entries, components, **options)
+        self.bend = nn.Linear(self.width, entries)
         nn.init.zeros_(self.bend.weight)
         nn.init.zeros_(self.bend.bias)
-        self.scattered(theta, x, 1)
+        self.log_weights = nn.Parameter(torch.zeros(components))
+        self.shifts = nn.Parameter(torch.zeros(components, entries))
+        self.log_scales = nn.Parameter(torch.zeros(components, entries))
+        self.below = nn.Parameter(torch.zeros(components, entries, entries))
+
+    @property
+    def components(self) -> int:  # noqa: D102
+        return len(self.shifts)
+
+    def standardised(self, theta: Tensor, x: Tensor) -> Self:  # noqa: D102
+        return super().standardised(theta, x).scattered(theta, x, self.components)
 
     def _mean(self, theta: Tensor) -> Tensor:
         known = self._known(theta)
         mean: Tensor = self.mean(known) + self.bend(self.trunk(known))
         return mean
 
-    def scattered(self, theta: Tensor, x: Tensor, components: int) -> "ConstantScatter":
+    def scattered(self, theta: Tensor, x: Tensor, components: int) -> Self:
         """Itself, with a mixture that is fitted to what simulations scatter about the mean as it is now."""
         with torch.no_grad():
             away = (self._seen(x) - self._mean(theta)).double().numpy()

@@ -149,7 +149,7 @@ class TrainingModule(L.LightningModule):
         nll = self.loss(simulated, context)
         if self.level is None:
             loss = nll.mean()
-            self.log("train_nll", loss.detach(), prog_bar=True)
+            self.log("train_loss", loss.detach(), prog_bar=True)
             return loss
         weight = simulated["weight"]
         level = self.level(self.estimator.told.fused(context).detach())[:, 0].clamp(-12, 4)
@@ -158,7 +158,7 @@ class TrainingModule(L.LightningModule):
         relative = ratio.clamp(max=LARGEST_WEIGHT)
         self.log("clipped", 1 - relative.sum() / ratio.sum())
         loss = (relative * nll).mean()
-        self.log("train_nll", loss.detach(), prog_bar=True)
+        self.log("train_loss", loss.detach(), prog_bar=True)
         return loss + regression
 
     def validation_step(self, batch: dict[str, Batch], batch_idx: int) -> None:  # noqa: D102
@@ -171,8 +171,8 @@ class TrainingModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:  # noqa: D102
         total, weight, plain, count = self._sums
-        self.log("val_nll", total / weight, prog_bar=True)
-        self.log("val_nll_proposal", plain / count)
+        self.log("val_loss", total / weight, prog_bar=True)
+        self.log("val_loss_proposal", plain / count)
 
     def configure_optimizers(self) -> Any:  # noqa: D102
         config = self.config

@@ -9,7 +9,8 @@ from torch import distributions as td
 from sbi_da.config import TrainingConfig
 from sbi_da.emulation import Emulation, emulate
 from sbi_da.emulator import ConstantScatter, Emulator, VaryingScatter
-from sbi_da.errors import SbiDaError
+from sbi_da.errors import ArtefactError, SbiDaError
+from sbi_da.estimator import Estimator
 from sbi_da.from_sbi import SbiSimulator
 from sbi_da.learning import estimator_of, learn
 from sbi_da.network import NetworkConfig
@@ -94,7 +95,7 @@ def test_scatter_about_a_kink_that_is_the_same_everywhere_is_learned_as_that():
 def test_what_was_not_seen_is_integrated_out_and_completed(kind):
     theta, x = simulations(400)
     torch.manual_seed(1)
-    law = kind(theta, x, width=16, blocks=1)
+    law = kind(2, 3, width=16, blocks=1).standardised(theta, x)
     if kind is ConstantScatter:
         law = law.scattered(theta, x, 3)
     with torch.no_grad():
@@ -116,6 +117,23 @@ def test_what_was_not_seen_is_integrated_out_and_completed(kind):
     assert torch.equal(completed[:, [0, 2]], seen[[0, 2]].expand(5000, 2))
     cumulative = (joint - joint.max()).exp().cumsum(0)
     assert kstest(completed[:, 1], lambda v: np.interp(v, grid, cumulative / cumulative[-1])).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("kind", [ConstantScatter, VaryingScatter])
+def test_it_comes_back_from_a_folder(kind, tmp_path):
+    theta, x = simulations(100)
+    law = kind(2, 3, components=4, width=16, blocks=1).standardised(theta, x).eval()
+    loaded = Emulator.load(law.save(tmp_path / "a"))
+    assert type(loaded) is kind and torch.equal(loaded.log_likelihood(theta, x), law.log_likelihood(theta, x))
+    with pytest.raises(ArtefactError, match=r"no estimator.json there: not an estimator"):
+        Estimator.load(tmp_path / "a")
+    described = tmp_path / "a" / "emulator.json"
+    described.write_text(described.read_text().replace("_scatter", "_shatter"))
+    with pytest.raises(ArtefactError, match="cannot be read .*_shatter.*learn it again"):
+        Emulator.load(tmp_path / "a")
+    (tmp_path / "a" / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(ArtefactError, match="checksum differs"):
+        Emulator.load(tmp_path / "a")
 
 
 def test_a_seed_gives_the_same_emulator_and_leaves_the_generator_of_torch_alone():

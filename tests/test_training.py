@@ -25,7 +25,7 @@ def test_a_run_leaves_logs_checkpoints_and_an_artefact(toy_run, toy_config):
     assert (toy_run / "config.yaml").is_file() and (toy_run / "checkpoints" / "last.ckpt").is_file()
     with open(toy_run / "logs" / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
-    assert sum(bool(r["val_nll"]) for r in rows) == toy_config.training.epochs
+    assert sum(bool(r["val_loss"]) for r in rows) == toy_config.training.epochs
     assert list((toy_run / "logs" / "tensorboard").glob("events.*"))
     metadata = Estimator.load(toy_run).metadata
     assert metadata["training"]["steps"] == 40 and metadata["config"]["simulator"]["name"] == "linear_gaussian"
