@@ -118,7 +118,7 @@ def real():
     return records(200, seed=31, domain="real", sealed=True, noise=0.03)
 
 
-OUTLIERS = {"simulations": 300, "epochs": 25, "steps_per_epoch": 15, "batch": 32, "learning_rate": 0.005,
+OUTLIERS = {"simulations": 300, "epochs": 25, "steps_per_epoch": 15, "batch": 32, "learning_rate": 0.002,
             "blending": {"flux_ratio": [0.9, 1.0], "separation": [4.0, 5.0], "bend": 0.0}}
 
 
