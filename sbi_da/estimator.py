@@ -401,7 +401,7 @@ class Estimator(nn.Module):
             if content.get("population"):
                 estimator.population = tuple(content["population"])
         except (KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
-            raise ArtefactError(f"{path}: cannot be read ({' '.join(str(error).split())}): train it again") from error
+            raise ArtefactError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]}): train it again") from error
         return estimator.eval()
 
 
