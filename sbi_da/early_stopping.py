@@ -50,6 +50,14 @@ class _Averaging(WeightAveraging):
         super().__init__(use_buffers=False, avg_fn=average)
 
 
+class _Stopping(EarlyStopping):
+    """One that had stopped a training stops it again where it is resumed."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+
+
 class _Progress(TQDMProgressBar):
     """The bar without Lightning's version number."""
 
@@ -79,8 +87,9 @@ def fit_best(
         SbiDaError: no epoch had a finite held-out loss.
     """
     run = Path(run)
-    best = ModelCheckpoint(run / "checkpoints", "best", monitor="val_loss", save_last=True, enable_version_counter=False)
-    callbacks: list[Any] = [best, EarlyStopping("val_loss", patience=settings.patience, check_finite=True)]
+    best = ModelCheckpoint(run / "checkpoints", "best", monitor="val_loss", enable_version_counter=False)
+    last = ModelCheckpoint(run / "checkpoints", "last", enable_version_counter=False)  # of every epoch, after what is best is known
+    callbacks: list[Any] = [best, last, _Stopping("val_loss", patience=settings.patience, check_finite=True)]
     if records:
         callbacks.append(LearningRateMonitor("step"))
     if settings.averaging:

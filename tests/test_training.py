@@ -1,4 +1,5 @@
 import csv
+import shutil
 
 import numpy as np
 import pytest
@@ -57,6 +58,35 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(toy_run, toy_config, tmp
     assert torch.equal(weights(resumed), weights(Estimator.load(toy_run)))
 
 
+def test_epochs_that_were_no_better_are_not_trained_again(toy_config, tmp_path, monkeypatch):
+    settings = toy_config.training.model_copy(update={"epochs": 9, "steps_per_epoch": 5, "patience": 4})
+    config = toy_config.model_copy(update={"training": settings})
+    step, calls = TrainingModule.training_step, []
+
+    def counted(self, batch, batch_idx):
+        if len(calls) == 17:
+            raise KeyboardInterrupt
+        calls.append(self.global_step)
+        return step(self, batch, batch_idx)
+
+    def worse(self):
+        self.log("val_loss", torch.tensor(float(self.current_epoch)))
+        self.log("val_loss_proposal", torch.tensor(0.0))
+
+    monkeypatch.setattr(TrainingModule, "training_step", counted)
+    monkeypatch.setattr(TrainingModule, "on_validation_epoch_end", worse)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path, progress=False)
+    calls.clear()
+    trained = train(config, tmp_path, progress=False)
+    assert calls == list(range(15, 25))
+    first = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    assert first["epoch"] == 0 and trained.metadata["training"]["held_out_loss"] == 0
+    calls.clear()
+    shutil.rmtree(tmp_path / "estimator")
+    assert torch.equal(weights(train(config, tmp_path, progress=False)), weights(trained)) and not calls
+
+
 def test_a_finished_run_is_not_trained_again(toy_run, toy_config, monkeypatch):
     monkeypatch.setattr(TrainingModule, "training_step", lambda *_: pytest.fail("trained again"))
     assert torch.equal(weights(train(toy_config, toy_run)), weights(Estimator.load(toy_run)))
@@ -72,8 +102,6 @@ def test_a_folder_of_something_else_is_left_alone(toy_run, toy_config, tmp_path)
 
 
 def test_a_truncated_checkpoint_says_what_to_do(toy_run, toy_config, tmp_path):
-    import shutil
-
     run = tmp_path / "run"
     shutil.copytree(toy_run, run)
     shutil.rmtree(run / "estimator")
