@@ -12,7 +12,14 @@ from sbi_da.errors import SbiDaError
 from sbi_da.records import ABSENT, Images, LazyPixels, Records
 from sbi_da.surveys import Channel, Imaging, Survey
 
-__all__ = ["Layout", "Observations"]
+__all__ = ["Layout", "Observations", "unusable"]
+
+
+def unusable(value: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Where a value, or its error, is not a finite, for the error positive, number in the range of single precision."""
+    single = np.finfo(np.float32)
+    with np.errstate(invalid="ignore"):
+        return ~((np.abs(value) < 1e-3 * single.max) & (error > 1e3 * single.tiny) & (error < 1e-3 * single.max))
 
 
 @dataclass(frozen=True)
@@ -130,11 +137,7 @@ class Layout:
 
     def _check(self, value: np.ndarray, error: np.ndarray, state: np.ndarray, ids: np.ndarray) -> None:
         seen = state != ABSENT
-        single = np.finfo(np.float32)
-        with np.errstate(invalid="ignore"):
-            wild = ~(np.abs(value) < 1e-3 * single.max)
-            useless = ~((error > 1e3 * single.tiny) & (error < 1e-3 * single.max))
-        for name, bad in (("value", wild), ("error", useless)):
+        for name, bad in (("value", unusable(value, np.ones(()))), ("error", unusable(np.zeros(()), error))):
             rows, columns = np.nonzero(bad & seen)
             if len(rows):
                 survey = self.surveys[self.survey_index[columns[0]]].name

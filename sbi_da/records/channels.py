@@ -6,24 +6,14 @@ import numpy as np
 
 from sbi_da.errors import TableError
 from sbi_da.records.columns import Column, TableSource
+from sbi_da.records.faults import Faults, LeaveOut, refuse_rows
 from sbi_da.records.records import ABSENT, LIMIT, OBSERVED
 from sbi_da.records.units import convert, parse_unit
 from sbi_da.surveys.card import Channel
 
-__all__ = ["find_columns", "match", "numbers", "read_channel", "refuse_rows"]
+__all__ = ["find_columns", "match", "numbers", "read_channel"]
 
 NULL_TEXT = {"", "nan", "null", "none", "na", "n/a", "--", "-"}
-
-
-def refuse_rows(bad: np.ndarray, where: str, what: str, fix: str, first_row: int = 0) -> None:
-    """Raise a ``TableError`` that counts and locates the rows marked in ``bad``, if any."""
-    rows = np.flatnonzero(bad)
-    if len(rows) == 0:
-        return
-    listed = ", ".join(str(r + first_row) for r in rows[:3]) + (", ..." if len(rows) > 3 else "")
-    raise TableError(
-        f"{where}: {what} in {len(rows)} row{'s'[: len(rows) > 1]} (row {listed}; the first row is 0): {fix}"
-    )
 
 
 def match(names: Sequence[str], exact: Sequence[str], folded: Sequence[str], where: str) -> str | None:
@@ -63,11 +53,11 @@ def find_columns(table: TableSource, channel: Channel) -> tuple[str, str] | None
     return value, error
 
 
-def numbers(column: Column, where: str, first_row: int = 0) -> np.ndarray:
-    """A column as float64 of shape ``(row,)``, NaN where null; texts are parsed.
+def numbers(column: Column, where: str, first_row: int = 0, faults: Faults = refuse_rows) -> np.ndarray:
+    """A column as float64 of shape ``(row,)``, NaN where null or at fault; texts are parsed.
 
     Raises:
-        TableError: it is no column of numbers, or holds an infinity.
+        TableError: it is no column of numbers, or, unless ``faults`` lets that pass, holds an infinity or a text that is no number.
     """
     values = column.values
     if values.ndim != 1:
@@ -75,7 +65,8 @@ def numbers(column: Column, where: str, first_row: int = 0) -> np.ndarray:
     if values.dtype.kind in "fiub":
         result = values.astype(float)
     elif values.dtype.kind in "OUS":
-        result = np.full(len(values), np.nan)
+        result, example = np.full(len(values), np.nan), ""
+        wrong = np.zeros(len(values), bool)
         for i, entry in enumerate(values):
             if column.missing[i] or entry is None:
                 continue
@@ -85,39 +76,46 @@ def numbers(column: Column, where: str, first_row: int = 0) -> np.ndarray:
             try:
                 result[i] = float(text)
             except ValueError:
-                raise TableError(
-                    f"{where}: row {i + first_row} holds {text[:40]!r}, which is not a number (the first row is 0): "
-                    "mend it or leave it empty"
-                ) from None
+                wrong[i] = True
+                example = text if wrong.sum() == 1 else example
+        if wrong.any():
+            faults(wrong, where, f"{example[:40]!r}, which is not a number,", "mend it or leave it empty", first_row)
     else:
         raise TableError(f"{where}: numbers are needed, not {values.dtype}")
     result = np.where(column.missing, np.nan, result)
-    refuse_rows(np.isinf(result), where, "infinite values", "leave empty what was not measured", first_row)
-    return result
+    infinite = np.isinf(result)
+    faults(infinite, where, "infinite values", "leave empty what was not measured", first_row)
+    return np.where(infinite, np.nan, result)
 
 
 def read_channel(
-    table: TableSource, channel: Channel, columns: tuple[str, str], units: Mapping[str, str], first_row: int = 0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Value, error and state of one channel, each of shape ``(row,)``, and how many values lack an error.
+    table: TableSource, channel: Channel, columns: tuple[str, str], units: Mapping[str, str], first_row: int = 0,
+    faults: Faults = refuse_rows,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Value, error and state of one channel, and which values could not be used for want of an error, each of shape ``(row,)``.
 
     Null, NaN and the card's ``missing_values`` are ABSENT. A value with a null error is a LIMIT if the card says that
     the survey writes limits so, else ABSENT, for a measurement of unknown error cannot be used. A limit's error is
-    the card's at the depth, as simulated. Absent entries hold NaN.
+    the card's at the depth, as simulated. Absent entries hold NaN. What ``faults`` lets pass is ABSENT.
 
     Raises:
         TableError: naming file, column, rows and the fix.
     """
     where = f"{table.title}: column {columns[0]!r}", f"{table.title}: column {columns[1]!r}"
     raw = [table.column(name) for name in columns]
-    value, error = (numbers(c, w, first_row) for c, w in zip(raw, where, strict=True))
+    spoilt = LeaveOut(len(table))
+
+    def check(bad: np.ndarray, where: str, what: str, fix: str, first_row: int = 0) -> None:
+        faults(bad, where, what, fix, first_row)
+        spoilt(bad, where, what, fix, first_row)
+
+    value, error = (numbers(c, w, first_row, check) for c, w in zip(raw, where, strict=True))
     for missing in channel.missing_values:
         value[np.isclose(value, missing, rtol=1e-6, atol=0)] = np.nan
         error[np.isclose(error, missing, rtol=1e-6, atol=0)] = np.nan
-    refuse_rows(
-        (error <= 0) & ~np.isnan(value), where[1], "errors that are not positive",
-        "leave the error empty where it is unknown", first_row,
-    )
+    not_positive = (error <= 0) & ~np.isnan(value)
+    check(not_positive, where[1], "errors that are not positive", "leave the error empty where it is unknown", first_row)
+    value[spoilt.rows] = np.nan
     of_value, of_error = (
         parse_unit(units.get(name, c.unit), w) for name, c, w in zip(columns, raw, where, strict=True)
     )
@@ -128,14 +126,13 @@ def read_channel(
     state = np.where(limit, LIMIT, np.where(present & has_error, OBSERVED, ABSENT)).astype(np.uint8)
     if channel.valid is not None:
         low, high = channel.valid
-        refuse_rows(
-            (state != ABSENT) & ((value < low) | (value > high)), where[0],
-            f"values outside {low:g} to {high:g} {channel.unit}", "mend them, or leave them empty if not measured",
-            first_row,
-        )
+        outside = (state != ABSENT) & ((value < low) | (value > high))
+        fix = "mend them, or leave them empty if not measured"
+        check(outside, where[0], f"values outside {low:g} to {high:g} {channel.unit}", fix, first_row)
+        state[outside] = ABSENT
     if channel.depth is not None:
         error = np.where(limit, channel.noise.sigma(np.array(channel.depth)), error)
     elif limit.any():
         error = np.where(limit, channel.noise.sigma(value), error)
     absent = state == ABSENT
-    return np.where(absent, np.nan, value), np.where(absent, np.nan, error), state, int((without & ~limit).sum())
+    return np.where(absent, np.nan, value), np.where(absent, np.nan, error), state, without & ~limit & ~spoilt.rows

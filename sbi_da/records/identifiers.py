@@ -3,10 +3,10 @@
 import numpy as np
 
 from sbi_da.errors import TableError
-from sbi_da.records.channels import refuse_rows
 from sbi_da.records.columns import Column
+from sbi_da.records.faults import refuse_rows
 
-__all__ = ["ROW_NUMBER", "entries", "identifiers", "null"]
+__all__ = ["ROW_NUMBER", "entries", "identifiers", "null", "readable_identifiers"]
 
 ROW_NUMBER = "#row"
 """What is said in place of a column for row numbers."""
@@ -61,3 +61,30 @@ def identifiers(column: Column, where: str, first_row: int = 0) -> np.ndarray:
             "this column as group_column"
         )
     return ids
+
+
+def readable_identifiers(column: Column, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Identifiers, repeats and all, and why those that cannot serve cannot; each of shape ``(row,)``.
+
+    Args:
+        column: the column.
+        where: file and column, for messages.
+
+    Returns:
+        Whole numbers or texts; reasons, empty where there is nothing to say.
+
+    Raises:
+        TableError: more than one entry a row.
+    """
+    values, empty = column.values, null(column)
+    if values.ndim != 1:
+        raise TableError(f"{where}: one entry per row is needed, not shape {values.shape[1:]}")
+    if values.dtype.kind in "iu":
+        return values.astype(values.dtype.newbyteorder("=")), np.where(empty, "no identifier", "")
+    if values.dtype.kind == "f":
+        exact = ~empty & (np.abs(values) < 2**53) & (np.rint(values) == values)
+        reason = np.where(empty, "no identifier", np.where(exact, "", "the identifier is no exact whole number"))
+        return np.where(exact, values, 0).astype(np.int64), reason
+    decode = (x.decode(errors="replace") if isinstance(x, bytes) else str(x) for x in values)
+    texts = np.array([text.strip() for text in decode], dtype=str)
+    return texts, np.where(empty | (texts == "") | (values == None), "no identifier", "")  # noqa: E711 - elementwise

@@ -14,11 +14,12 @@ import numpy as np
 from sbi_da.errors import TableError, UnknownNameError
 from sbi_da.records.channels import find_columns, match, numbers, read_channel
 from sbi_da.records.columns import TableLike, TableSource, astropy_format, one_line, open_source, remedy, some
+from sbi_da.records.faults import Faults, refuse_rows
 from sbi_da.records.identifiers import ROW_NUMBER, entries, identifiers, null
 from sbi_da.records.records import ABSENT, Measurements, Records
 from sbi_da.surveys.card import Survey
 
-__all__ = ["read_table", "write_table"]
+__all__ = ["read_measurements", "read_table", "write_table"]
 
 
 def read_table(
@@ -60,36 +61,21 @@ def read_table(
     for name in (*units, *_named(id_column, group_column), *_label_columns(parameters)):
         if name not in source.names:
             raise TableError(f"{source.title}: no column {name!r}; it has {some(source.names)}")
-    measurements, unused = {}, []
-    for survey in surveys:
-        if only is not None and survey.name not in only:
-            continue
-        found = {c.name: pair for c in survey.channels if (pair := find_columns(source, c))}
-        if found:
-            measurements[survey.name] = (survey, found)
-    known = [s.name for s in surveys]
+    if len(source) == 0:
+        raise TableError(f"{source.title}: the table has no rows" + (f" from row {start}" if start else ""))
     for name in required:
-        if name not in known:
-            raise UnknownNameError("survey", name, known)
-        if name not in measurements:
+        if name not in [s.name for s in surveys]:
+            raise UnknownNameError("survey", name, [s.name for s in surveys])
+    result, unused = read_measurements(source, surveys, units, only, start)
+    for name in required:
+        if name not in result:
             looked = some([c.column for s in surveys if s.name == name for c in s.channels])
             raise TableError(
                 f"{source.title}: no column of survey {name!r} (looked for {looked}); it has {some(source.names)}"
             )
-    if not measurements:
-        looked = "; ".join(f"{s.name}: {some([c.column for c in s.channels], 4)}" for s in surveys)
-        raise TableError(
-            f"{source.title}: no column of any survey; looked for {looked}; the table has {some(source.names)}; "
-            "rename its columns"
-        )
-    if len(source) == 0:
-        raise TableError(f"{source.title}: the table has no rows" + (f" from row {start}" if start else ""))
-    result = {}
-    for name, (survey, found) in measurements.items():
-        result[name], lacking = _read_survey(source, survey, found, units, start)
-        unused += lacking
-    if unused:
-        warnings.warn(f"{source.title}: values without an error are not used: {', '.join(unused)}", stacklevel=2)
+    lacking = [f"{rows.sum()} in {name!r}" for name, rows in unused.items() if rows.any()]
+    if lacking:
+        warnings.warn(f"{source.title}: values without an error are not used: {', '.join(lacking)}", stacklevel=2)
     labels = {}
     for name, columns_of in (parameters or {}).items():
         for key, column in zip((name, f"{name}_error"), columns_of, strict=True):
@@ -102,21 +88,53 @@ def read_table(
     return Records.build(result, _identifiers(source, surveys, id_column, start), labels, columns, attrs)
 
 
-def _read_survey(
-    source: TableSource, survey: Survey, found: Mapping[str, tuple[str, str]], units: Mapping[str, str], start: int
-) -> tuple[Measurements, list[str]]:
-    shape = (len(source), len(survey.channels))
-    value, error = np.full(shape, np.nan), np.full(shape, np.nan)
-    state = np.full(shape, ABSENT)
-    lacking = []
-    for i, channel in enumerate(survey.channels):
-        if channel.name in found:
-            names = found[channel.name]
-            value[:, i], error[:, i], state[:, i], without = read_channel(source, channel, names, units, start)
-            if without:
-                lacking.append(f"{without} in {names[0]!r}")
-    units_held = tuple(c.unit for c in survey.channels)
-    return Measurements(tuple(survey.channel_names), units_held, value, error, state), lacking
+def read_measurements(
+    source: TableSource,
+    surveys: Sequence[Survey],
+    units: Mapping[str, str] | None = None,
+    only: Sequence[str] | None = None,
+    start: int = 0,
+    faults: Faults = refuse_rows,
+) -> tuple[dict[str, Measurements], dict[str, np.ndarray]]:
+    """What the surveys measured, and the values that could not be used for want of an error.
+
+    Args:
+        source: an open table.
+        surveys: whose columns to look for.
+        units: column to unit, in place of what the file states.
+        only: names of the surveys to read; all if None.
+        start: number of the first row, for messages.
+        faults: what becomes of entries that cannot be used.
+
+    Returns:
+        By survey what it measured, for surveys of which there are columns; by column which values were not used, boolean, ``(row,)``.
+
+    Raises:
+        TableError: no column of any survey, or, unless ``faults`` lets it pass, an entry that cannot be used.
+    """
+    measurements: dict[str, Measurements] = {}
+    unused: dict[str, np.ndarray] = {}
+    for survey in surveys:
+        if only is not None and survey.name not in only:
+            continue
+        found = {c.name: pair for c in survey.channels if (pair := find_columns(source, c))}
+        if not found:
+            continue
+        shape = (len(source), len(survey.channels))
+        value, error, state = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, ABSENT)
+        for i, channel in enumerate(survey.channels):
+            if channel.name in found:
+                names = found[channel.name]
+                value[:, i], error[:, i], state[:, i], unused[names[0]] = read_channel(source, channel, names, units or {}, start, faults)
+        held = tuple(c.unit for c in survey.channels)
+        measurements[survey.name] = Measurements(tuple(survey.channel_names), held, value, error, state)
+    if not measurements:
+        looked = "; ".join(f"{s.name}: {some([c.column for c in s.channels], 4)}" for s in surveys)
+        raise TableError(
+            f"{source.title}: no column of any survey; looked for {looked}; the table has {some(source.names)}; "
+            "rename its columns"
+        )
+    return measurements, unused
 
 
 def _named(*names: str | None) -> list[str]:
