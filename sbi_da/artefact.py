@@ -15,7 +15,7 @@ import sbi_da
 from sbi_da.atomic import whole_folder
 from sbi_da.errors import ArtefactError
 
-__all__ = ["read_artefact", "write_artefact"]
+__all__ = ["fingerprint", "read_artefact", "write_artefact"]
 
 SCHEMA = 3
 WEIGHTS = "model.safetensors"
@@ -69,6 +69,12 @@ def read_artefact(path: Path, kind: str = "estimator") -> tuple[dict[str, Any], 
     if hashlib.sha256(weights.read_bytes()).hexdigest() != content.get("weights_sha256"):
         raise ArtefactError(f"{weights}: truncated or altered (checksum differs): copy or train it again")
     return content, weights
+
+
+def fingerprint(path: Path, kind: str = "estimator") -> str:
+    """Hash of an artefact, or of the one of a training run: of its weights and of all that is said of them."""
+    folder = path / kind if (path / kind).is_dir() else path
+    return hashlib.sha256((folder / f"{kind}.json").read_bytes()).hexdigest()
 
 
 def _versions() -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from sbi_da import __version__
-from sbi_da.commands import align, cluster, distill, evaluate, listing, pack, query, simulate, train
+from sbi_da.commands import align, cluster, distill, evaluate, infer, listing, pack, query, simulate, train
 from sbi_da.errors import SbiDaError
 
 __all__ = ["COMMANDS", "Command", "main"]
@@ -26,7 +26,11 @@ class Command(Protocol):
 
 COMMANDS: dict[str, Command] = {
     "list": listing, "simulate": simulate, "pack": pack, "train": train, "align": align, "distill": distill, "evaluate": evaluate,
-    "query": query, "cluster": cluster,
+    "query": query, "infer": infer, "cluster": cluster,
+}
+
+GOES_ON = {
+    "train": "the same command goes on from the last finished epoch", "infer": "the same command goes on from the last finished partition"
 }
 
 
@@ -67,8 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"sbi-da: {where}{one_line(error.strerror or str(error))}{remedy(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        goes_on = "the same command goes on from the last finished epoch"
-        print(f"sbi-da: interrupted; {goes_on if arguments.command == 'train' else 'nothing was written'}", file=sys.stderr)
+        print(f"sbi-da: interrupted; {GOES_ON.get(arguments.command, 'nothing was written')}", file=sys.stderr)
         return 1
     return 0
 

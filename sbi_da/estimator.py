@@ -301,15 +301,20 @@ class Estimator(nn.Module):
         if unread and len(unread) == len(records.surveys):
             raise SbiDaError(f"the estimator reads {', '.join(self.surveys)}; the records hold only {', '.join(unread)}")
         real = records.attrs.get("domain") == "real"
-        if self.target != "density":
-            return self.answer(self.encode(self.layout.read(records), real=real), records.ids, real)
-        prior, head = self.density
         observed = self.layout.read(records)
+        context = self.encode(observed, real=real)
+        if self.target != "density":
+            return self.answer(context, records.ids, real)
+        return self.posterior(context, observed, records.ids, real)
+
+    def posterior(self, context: Tensor, observed: Observations, ids: np.ndarray, real: bool = False) -> Posterior:
+        """Posteriors of continuous parameters from contexts ``(object, told)`` of what was observed; real objects' may be recalibrated."""
+        prior, head = self.density
         return Posterior(
             RecalibratedHead(head, self.recalibration) if real and self.recalibration else head,
-            self.encode(observed, real=real),
+            context,
             prior,
-            records.ids,
+            ids,
             units={k: p.unit for k, p in self.parameters_info.items()},
             derive=self._derive if self.derived else None,
             derived=self.derived,

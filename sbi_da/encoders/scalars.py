@@ -112,6 +112,12 @@ class ScalarEncoder(nn.Module):
         raw = scaled * self.scale[0] + self.center[0]
         return torch.where(self.is_parallax, SOFTENING * torch.sinh(raw.clamp(-30, 30)), raw)
 
+    def present(self, state: Tensor) -> Tensor:
+        """Which tokens there are for states of shape ``(object, channel)``: boolean, ``(object, token)``."""
+        seen = state != ABSENT
+        surveys = torch.einsum("bc,cs->bs", seen.to(self.membership.dtype), self.membership) > 0
+        return torch.cat([(seen & self.is_magnitude).any(-1, keepdim=True), surveys, seen], dim=1)
+
     def forward(self, value: Tensor, error: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Encode.
 
@@ -138,6 +144,4 @@ class ScalarEncoder(nn.Module):
         pooled = torch.einsum("bcw,bc,cs->bsw", tokens, weight, self.membership) / members.clamp_min(1.0)[..., None]
         surveys = self.pool(pooled) + self.survey_identity
         brightness = self.common(torch.cat([(mean - 15.0) / 4.0, self._waves(mean[..., 0])], dim=-1))
-        has_brightness = (seen & self.is_magnitude).any(-1, keepdim=True)
-        present = torch.cat([has_brightness, members > 0, seen], dim=1)
-        return torch.cat([brightness[:, None], surveys, tokens], dim=1), present, summary
+        return torch.cat([brightness[:, None], surveys, tokens], dim=1), self.present(state), summary

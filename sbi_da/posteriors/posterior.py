@@ -18,13 +18,18 @@ from sbi_da.posteriors.noise import object_noise, resample
 from sbi_da.posteriors.recalibration import RecalibratedHead
 from sbi_da.prior import Prior
 
-__all__ = ["Head", "Posterior"]
+__all__ = ["Head", "Posterior", "objects_per_call"]
 
 OVERSAMPLING = 4
 """Draws from which one is kept under another prior."""
 QUANTILES = (0.05, 0.16, 0.5, 0.84, 0.95)
 ROWS = 4096
 """Draws per network call: few enough to stay in cache."""
+
+
+def objects_per_call(draws: int) -> int:
+    """Objects per network call when each has so many draws."""
+    return max(1, ROWS // draws)
 
 
 class Head(Protocol):
@@ -82,7 +87,7 @@ class Posterior:
         size = len(self.prior.names)
         noise_size = getattr(self.head, "noise_size", size)
         out = np.empty((len(self), n, size), np.float32)
-        step = max(1, ROWS // n)
+        step = objects_per_call(n)
         with torch.inference_mode():
             for start in range(0, len(self), step):
                 rows = slice(start, start + step)
@@ -90,6 +95,11 @@ class Posterior:
                 context = self.context[rows]
                 out[rows] = self.head.transform(torch.from_numpy(noise).to(context.device), context[:, None]).cpu().numpy()
         return out
+
+    def quantities(self, z: np.ndarray) -> dict[str, np.ndarray]:
+        """Parameters and derived quantities of normal scores ``(object, draw, parameter)``, in their own units, ``(object, draw)``."""
+        theta = self.prior.from_normal(z)
+        return {**theta, **self._derived(theta, np.ones(len(z), bool))} if self.derived else theta
 
     def sample(self, n: int = 1000, seed: int = 0) -> xr.Dataset:
         """Draw ``n`` samples per object.
@@ -186,7 +196,7 @@ class Posterior:
         inside = np.isfinite(z).all(-1)
         scores = torch.from_numpy(np.where(inside[..., None], z, 0.0)).float().reshape(len(self), -1, z.shape[-1])
         out = np.empty(scores.shape[:2])
-        step = max(1, ROWS // max(1, scores.shape[1]))
+        step = objects_per_call(max(1, scores.shape[1]))
         with torch.inference_mode():
             for start in range(0, len(self), step):
                 rows = slice(start, start + step)

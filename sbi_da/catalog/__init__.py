@@ -1,0 +1,7 @@
+"""Catalogues of any size: see :func:`infer`."""
+
+from sbi_da.catalog.flags import Flag
+from sbi_da.catalog.question import Question
+from sbi_da.catalog.running import infer
+
+__all__ = ["Flag", "Question", "infer"]

@@ -1,0 +1,109 @@
+"""One partition in, one file out."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sbi_da.catalog.answering import answer, described
+from sbi_da.catalog.question import Question
+from sbi_da.catalog.rows import identifiers_of, read_rows
+from sbi_da.catalog.sources import Partition
+from sbi_da.errors import TableError
+from sbi_da.estimator import Estimator
+from sbi_da.records.columns import one_line, open_source, remedy
+
+__all__ = ["answer_partition"]
+
+BLOCK = 10_000
+"""Rows that are read at a time."""
+
+
+def answer_partition(
+    estimator: Estimator, partition: Partition, question: Question, id_column: str, out: Path, rejected: Path
+) -> dict[str, int]:
+    """Answer the rows of a partition.
+
+    Args:
+        estimator: who answers.
+        partition: the rows.
+        question: what is asked.
+        id_column: of identifiers, or ``"#row"``.
+        out: file of the answers, written under a temporary name first.
+        rejected: file of the rows that are set aside, as JSON; it is written before ``out``.
+
+    Returns:
+        How many rows were ``answered`` and ``rejected``.
+
+    Raises:
+        TableError: what cannot be read or written.
+    """
+    import pyarrow.parquet as pq
+
+    surveys = estimator.layout.surveys
+    repeated = _repeated(partition, id_column)
+    units, said = described(estimator, estimator.density[0], question)
+    partial = out.with_name(f".{os.getpid()}.partial.{out.name}")
+    aside: dict[str, list[Any]] = {"row": [], "reason": []}
+    answered, writer = 0, None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for start in range(partition.start, max(partition.stop, partition.start + 1), BLOCK):
+            source = open_source(partition.path, start, min(start + BLOCK, partition.stop))
+            rows = read_rows(source, surveys, question, id_column, partition.first + start - partition.start, repeated)
+            own = {name: column.unit for name, column in rows.kept.items() if column.unit}
+            table = _table(answer(estimator, rows, question), {**units, **own}, said)
+            writer = writer or pq.ParquetWriter(partial, table.schema, compression="zstd")
+            writer.write_table(table)
+            answered += len(table)
+            aside["row"] += rows.rejected.tolist()
+            aside["reason"] += rows.reasons.tolist()
+        if writer is not None:
+            writer.close()
+        _durable(partial)
+        if aside["row"]:
+            rejected.parent.mkdir(parents=True, exist_ok=True)
+            rejected.write_text(json.dumps(aside))
+        os.replace(partial, out)
+    except OSError as error:
+        raise TableError(f"{out}: cannot be written ({one_line(error)}){remedy(error)}") from error
+    finally:
+        if writer is not None and writer.is_open:
+            try:
+                writer.close()
+            except OSError:
+                pass  # the disk is full, as was said already
+        if partial.parent.is_dir():
+            partial.unlink(missing_ok=True)
+    return {"answered": answered, "rejected": len(aside["row"])}
+
+
+def _repeated(partition: Partition, id_column: str) -> np.ndarray:
+    """Identifiers that occur more than once, sorted."""
+    source = open_source(partition.path, partition.start, partition.stop)
+    ids, reasons = identifiers_of(source, id_column, partition.first)
+    unique, counts = np.unique(ids[reasons == ""], return_counts=True)
+    return unique[counts > 1]
+
+
+def _table(columns: dict[str, Any], units: Any, said: dict[bytes, bytes]) -> Any:
+    import pyarrow as pa
+
+    arrays, fields = [], []
+    for name, values in columns.items():
+        data = np.ascontiguousarray(values)
+        if data.ndim > 1:
+            array = pa.FixedSizeListArray.from_arrays(pa.array(data.reshape(-1)), data.shape[1])
+        else:
+            array = pa.array(data, mask=np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None)
+        arrays.append(array)
+        fields.append(pa.field(name, array.type, metadata={"unit": units[name]} if units.get(name) else None))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=said))
+
+
+def _durable(path: Path) -> None:
+    """Have the disk keep it, before its name says that it is whole."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())

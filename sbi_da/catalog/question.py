@@ -1,0 +1,30 @@
+"""What is asked of every object of a catalogue. Together with the catalogue and the estimator it decides every byte of the answer."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Question"]
+
+
+class Question(BaseModel):
+    """Options of an inference.
+
+    Attributes:
+        draws: from the posterior of each object.
+        seed: of the draws; those of an object depend on it and on the object's identifier only.
+        surveys: read only these; all if None.
+        id_column: of identifiers; None: the first of the surveys' that has the fewest nulls, else the row number; ``"#row"``: that.
+        units: column to unit, in place of what the files state.
+        keep: columns to copy to the answer.
+        correlations: whether the correlation matrix is wanted.
+        kept_draws: how many draws of each quantity to keep, as float16 in units of the standard deviation about the mean.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    draws: int = Field(100, ge=2)
+    seed: int = Field(0, ge=0)
+    surveys: tuple[str, ...] | None = None
+    id_column: str | None = None
+    units: dict[str, str] = {}
+    keep: tuple[str, ...] = ()
+    correlations: bool = False
+    kept_draws: int = Field(0, ge=0)

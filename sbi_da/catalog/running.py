@@ -1,0 +1,93 @@
+"""Inference over a catalogue: streaming, resumable, in several processes."""
+
+import os
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sbi_da.artefact import fingerprint
+from sbi_da.catalog.identification import choose_identifiers
+from sbi_da.catalog.ledger import Ledger
+from sbi_da.catalog.question import Question
+from sbi_da.catalog.sources import Partition, find_files, open_catalogue
+from sbi_da.catalog.workers import Task, answer_all
+from sbi_da.errors import SbiDaError, UnknownNameError
+from sbi_da.estimator import Estimator
+
+__all__ = ["infer"]
+
+VERSIONS = ("sbi-da", "torch", "numpy", "pyarrow")
+Told = Callable[[int, int], None]
+"""Called with the number of rows that are done, and of all."""
+
+
+def infer(
+    run: str | Path,
+    catalogue: str | Path,
+    out: str | Path,
+    question: Question | None = None,
+    workers: int | None = None,
+    told: Told | None = None,
+) -> dict[str, Any]:
+    """Answer a question about every row of a catalogue.
+
+    Interrupted or killed, the same call goes on where it was. Answers depend on identifiers, measurements and the question only: any
+    number of workers and any order gives the same bytes, on processors of one kind.
+
+    Args:
+        run: an estimator's artefact, or the run that made it.
+        catalogue: a Parquet file, a folder of them, a HATS catalogue, or a FITS, CSV, ECSV or VOTable file.
+        out: folder for the answers (``objects/``, one Parquet file per partition), the rows that are set aside (``rejected.parquet``)
+            and ``manifest.json``.
+        question: what is asked; None: summaries from a hundred draws.
+        workers: processes; None: one for each core.
+        told: hears of progress.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        SbiDaError: in one line, what is wrong, where, and what to do.
+    """
+    run, out, question = Path(run), Path(out).expanduser(), question or Question()
+    estimator = Estimator.load(run)
+    if estimator.target != "density":
+        raise SbiDaError(f"{run}: infers the {estimator.target} {', '.join(estimator.parameter_names)}: ask sbi-da query")
+    for name in question.surveys or ():
+        if name not in estimator.surveys:
+            raise UnknownNameError("survey", name, estimator.surveys, "which this estimator was trained with")
+    if workers is not None and workers < 1:
+        raise SbiDaError(f"workers must be at least 1, not {workers}")
+    files, hats = find_files(catalogue)
+    ledger = Ledger(out)
+    ledger.open()
+    try:
+        versions = {name: version(name) for name in VERSIONS}
+        asked = question.model_dump(mode="json")
+        ledger.settle({"schema": 1, "estimator": fingerprint(run), "question": asked, "versions": versions}, files)
+        if (finished := ledger.finished) is not None:
+            return finished
+        found = open_catalogue(str(catalogue), files, hats, ledger.staged)
+        id_column = choose_identifiers(found, estimator.layout.surveys, question)
+        partitions = list(found.partitions)
+        left = [p for p in partitions if ledger.done(p) is None]
+        count = sum(map(len, partitions)) - sum(map(len, left))
+
+        def heard(partition: Partition) -> None:
+            nonlocal count
+            count += len(partition)
+            if told is not None:
+                told(count, len(found))
+
+        if told is not None:
+            told(count, len(found))
+        answer_all(Task(out, question, id_column), estimator, run, left, workers or cores(), heard)
+        return ledger.finish(partitions, found.malformed)
+    finally:
+        ledger.close()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,167 @@
+"""The files of a catalogue and their partitions: Parquet in one file, a folder or a HATS catalogue; other formats are staged as Parquet."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sbi_da.catalog.staging import stage
+from sbi_da.errors import TableError
+from sbi_da.records.columns import FORMATS, astropy_format, one_line, some
+
+__all__ = ["Catalogue", "File", "Partition", "digest", "find_files", "open_catalogue"]
+
+SMALLEST, LARGEST, PARTITIONS = 10_000, 500_000, 256
+"""Rows of a partition, at least and at most, and how many partitions there are in between; of a HATS catalogue they are its makers'."""
+PIXEL = re.compile(r"Norder=\d+/Dir=\d+/Npix=\d+(/.*)?")
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that a catalogue consists of.
+
+    Attributes:
+        name: within the catalogue.
+        path: where it lies.
+        size: bytes.
+        modified: time of the last change, ns.
+    """
+
+    name: str
+    path: Path
+    size: int
+    modified: int
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Rows that are answered in one piece, in a file of their own.
+
+    Attributes:
+        name: of the answer's file, within the folder of answers.
+        path: of the Parquet file the rows are in.
+        start: first row in this file.
+        stop: end of the rows (not included).
+        first: number of the first row in the catalogue.
+    """
+
+    name: str
+    path: Path
+    start: int
+    stop: int
+    first: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What there is to answer.
+
+    Attributes:
+        title: what messages call it.
+        partitions: in order.
+        columns: names of the columns that all files have.
+        malformed: lines of a text that were no rows, with the reason.
+    """
+
+    title: str
+    partitions: tuple[Partition, ...]
+    columns: tuple[str, ...]
+    malformed: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return sum(len(partition) for partition in self.partitions)
+
+
+def find_files(path: str | Path) -> tuple[list[File], bool]:
+    """The files of a catalogue, in order, and whether it is a HATS catalogue.
+
+    Raises:
+        TableError: nothing there that could be read.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise TableError(f"{path}: no such file or folder")
+    if not path.is_dir():
+        astropy_format(path)
+        return [_file(path.name, path)], False
+    if (path / "zarr.json").exists():
+        raise TableError(f"{path}: saved records, not a catalogue: ask sbi-da query, or give the table they were read from")
+    hats = (path / "dataset").is_dir() and any((path / name).exists() for name in ("hats.properties", "properties"))
+    names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.suffix.lower() in (".parquet", ".pq") and p.is_file())
+    names = [n for n in names if not any(part.startswith(("_", ".")) for part in Path(n).parts)]
+    if hats:
+        names = [n for n in names if PIXEL.search(n)]
+    if not names:
+        held = some(sorted(p.name for p in path.iterdir()))
+        raise TableError(f"{path}: no Parquet file in this folder; it holds {held}; files of other formats are read one at a time")
+    return [_file(name, path / name) for name in names], hats
+
+
+def _file(name: str, path: Path) -> File:
+    said = path.stat()
+    return File(name, path, said.st_size, said.st_mtime_ns)
+
+
+def digest(path: Path) -> str:
+    """Hash of the content of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def open_catalogue(title: str, files: Sequence[File], hats: bool, staged: Path) -> Catalogue:
+    """Find the partitions.
+
+    Args:
+        title: what messages call it.
+        files: from :func:`find_files`.
+        hats: whether every file is a partition, whatever its size.
+        staged: folder for copies of what is not Parquet; those that are whole already are not made again.
+
+    Raises:
+        TableError: a file that cannot be read, or whose columns differ from those of the others; no rows.
+    """
+    shapes: list[tuple[File, Path, int]] = []
+    malformed: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    for file in files:
+        path = file.path
+        if FORMATS.get(path.suffix.lower()) != "parquet":
+            path, malformed = stage(path, staged)
+        rows, names = _shape(path, file.path)
+        if columns and set(names) != set(columns):
+            odd = some(sorted(set(names) ^ set(columns)))
+            raise TableError(f"{file.path}: columns differ from those of {files[0].path.name} ({odd}): all files need the same columns")
+        columns = columns or names
+        shapes.append((file, path, rows))
+    total = sum(rows for *_, rows in shapes)
+    if not total and not malformed:
+        raise TableError(f"{title}: the table has no rows")
+    most = max(1, total) if hats else min(LARGEST, max(SMALLEST, total // PARTITIONS))
+    partitions: list[Partition] = []
+    for file, path, rows in shapes:
+        partitions += _split(file, path, rows, sum(map(len, partitions)), most)
+    return Catalogue(title, tuple(partitions), columns, malformed)
+
+
+def _split(file: File, path: Path, rows: int, first: int, most: int) -> Iterator[Partition]:
+    stem = re.sub(r"(\.[a-z]+)?(\.gz)?$", "", file.name, flags=re.IGNORECASE)
+    if rows <= most:
+        yield Partition(f"{stem}.parquet", path, 0, rows, first)
+        return
+    for k, start in enumerate(range(0, rows, most)):
+        yield Partition(f"{stem}-{k:06d}.parquet", path, start, min(start + most, rows), first + start)
+
+
+def _shape(path: Path, named: Path) -> tuple[int, tuple[str, ...]]:
+    import pyarrow.parquet as pq
+
+    try:
+        metadata: Any = pq.read_metadata(path)
+        return metadata.num_rows, tuple(metadata.schema.to_arrow_schema().names)
+    except Exception as error:
+        raise TableError(f"{named}: cannot be read as parquet ({one_line(error)})") from error

@@ -1,0 +1,64 @@
+"""Answers that depend on the object alone, to the last bit: not on how many others there are, nor on their order.
+
+Arithmetic in floating point depends on the shapes of arrays, as kernels for other shapes add in another order. So the network is called
+with arrays of fixed shapes only: objects with equally many tokens, of whom nothing is masked, in blocks that are filled up with repeats.
+That also spends nothing on what was not measured.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sbi_da.estimator import Estimator
+from sbi_da.layout import Observations
+from sbi_da.posteriors import Posterior
+from sbi_da.posteriors.posterior import objects_per_call
+from sbi_da.records import ABSENT
+
+__all__ = ["chunks", "filled", "steady_contexts"]
+
+CHUNK = 2000
+"""Objects whose draws are held at a time, when there are a hundred draws of each."""
+
+
+def steady_contexts(estimator: Estimator, observed: Observations, real: bool = False) -> Tensor:
+    """What the head is told of each object, shape ``(object, told)``; like :meth:`~sbi_da.estimator.Estimator.encode`, in fixed shapes."""
+    block = estimator.fusion.group
+    tokens = _tokens(estimator, observed)
+    out = torch.empty(len(observed), estimator.told.size)
+    for count in np.unique(tokens):
+        rows = np.flatnonzero(tokens == count)
+        for start in range(0, len(rows), block):
+            some = rows[start : start + block]
+            out[some] = estimator.encode(observed.take(filled(some, block)), block, real)[: len(some)]
+    return out
+
+
+def _tokens(estimator: Estimator, observed: Observations) -> np.ndarray:
+    """How many tokens each object has, shape ``(object,)``."""
+    present = estimator.encoder.present(torch.from_numpy(np.ascontiguousarray(observed.state))).numpy()
+    for name, image in observed.images.items():
+        present[:, 1 + estimator.surveys.index(name)] |= (image.state != ABSENT).any(1)
+    return present.sum(1)
+
+
+def filled(rows: np.ndarray, size: int) -> np.ndarray:
+    """Indices, filled up to a multiple of ``size`` with the first of them."""
+    return np.concatenate([rows, np.repeat(rows[:1], -len(rows) % size)])
+
+
+def chunks(posterior: Posterior, draws: int) -> Iterator[tuple[slice, Posterior]]:
+    """Posteriors of a few objects at a time, filled up so that the head is called with full blocks.
+
+    Yields:
+        Which objects, and their posteriors; behind them stand repeats, to be cut off.
+    """
+    call = objects_per_call(draws)
+    size = max(1, CHUNK * 100 // (draws * call)) * call
+    for start in range(0, len(posterior), size):
+        rows = np.arange(start, min(start + size, len(posterior)))
+        index = filled(rows, call)
+        yield slice(start, start + len(rows)), replace(posterior, context=posterior.context[index], ids=posterior.ids[index])

@@ -1,0 +1,121 @@
+"""Processes that answer partitions, each with one thread and an estimator of its own, which end with the process that started them."""
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sbi_da.catalog.ledger import Ledger
+from sbi_da.catalog.partition import answer_partition
+from sbi_da.catalog.question import Question
+from sbi_da.catalog.sources import Partition
+from sbi_da.errors import SbiDaError
+from sbi_da.estimator import Estimator
+
+__all__ = ["Task", "answer_all", "one_thread"]
+
+WATCH = 0.5
+"""Seconds between looks whether the parent lives."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every partition has in common.
+
+    Attributes:
+        out: folder of the inference.
+        question: what is asked.
+        id_column: of identifiers, or ``"#row"``.
+    """
+
+    out: Path
+    question: Question
+    id_column: str
+
+    def __call__(self, estimator: Estimator, partition: Partition) -> dict[str, int]:
+        """Answer a partition and write down that it is done; returns its counts."""
+        ledger = Ledger(self.out)
+        place, aside = ledger.answers / partition.name, ledger.rejected(partition)
+        with one_thread():
+            counts = answer_partition(estimator, partition, self.question, self.id_column, place, aside)
+        ledger.record(partition, counts)
+        return counts
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for the arithmetic: with more, sums may be added in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def answer_all(
+    task: Task, estimator: Estimator, run: Path, partitions: Sequence[Partition], workers: int, told: Callable[[Partition], None]
+) -> None:
+    """Answer partitions.
+
+    Args:
+        task: what is done with each.
+        estimator: who answers, if one worker does: this process.
+        run: where other processes load it from.
+        partitions: to answer.
+        workers: number of processes.
+        told: called with each partition that is done.
+
+    Raises:
+        SbiDaError: a process was ended from outside.
+    """
+    workers = min(workers, len(partitions))
+    if workers <= 1:
+        for partition in partitions:
+            task(estimator, partition)
+            told(partition)
+        return
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (run, os.getpid()))
+    try:
+        waiting: dict[Future[Any], Partition] = {pool.submit(_answer, task, partition): partition for partition in partitions}
+        while waiting:
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                partition = waiting.pop(future)
+                future.result()
+                told(partition)
+    except BrokenProcessPool:
+        message = "a worker was ended from outside, perhaps for want of memory: the same command goes on; --workers says how many"
+        raise SbiDaError(f"{task.out}: {message}") from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_estimator: Estimator | None = None  # of a worker, loaded once when it starts
+
+
+def _start(run: Path, parent: int) -> None:
+    global _estimator
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    torch.set_num_threads(1)
+    _estimator = Estimator.load(run)
+
+
+def _answer(task: Task, partition: Partition) -> dict[str, int]:
+    assert _estimator is not None
+    return task(_estimator, partition)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it is no more."""
+    while os.getppid() == parent:
+        time.sleep(WATCH)
+    os._exit(1)

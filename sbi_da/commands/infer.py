@@ -1,0 +1,51 @@
+"""`sbi-da infer`: posterior summaries of a catalogue of any size."""
+
+import argparse
+from pathlib import Path
+
+from sbi_da.commands.options import listed, pairs, table_arguments, whole
+
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "posterior summaries of a catalogue of any size; goes on where it was interrupted"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The run, the catalogue, the place of the answers, and what is asked."""
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("catalogue", metavar="CATALOGUE", help="Parquet (a file, a folder, a HATS catalogue), FITS, CSV, ECSV, VOTable")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    table_arguments(parser)
+    parser.add_argument("--draws", type=whole(2), default=100, metavar="N", help="of each object, for the summaries (default 100)")
+    parser.add_argument("--seed", type=whole(0), default=0)
+    parser.add_argument("--keep", metavar="COLUMNS", help="columns to copy to the answer, separated by commas")
+    parser.add_argument("--correlations", action="store_true", help="also the correlations of all pairs of quantities")
+    parser.add_argument("--keep-draws", type=whole(0), default=0, metavar="N", help="also N draws of every quantity, compressed")
+    parser.add_argument("--workers", type=whole(1), metavar="N", help="processes (default: one for each core)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Answer for every row, showing how fast; say in a line what was done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from sbi_da.catalog import Question, infer
+
+    question = Question(
+        draws=arguments.draws, seed=arguments.seed, surveys=listed(arguments.surveys), id_column=arguments.id_column,
+        units=pairs(arguments.unit, "--unit", "COLUMN=UNIT"), keep=listed(arguments.keep) or (),
+        correlations=arguments.correlations, kept_draws=min(arguments.keep_draws, arguments.draws),
+    )
+    speed = TextColumn("{task.fields[rate]}")
+    with Progress(BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn(), disable=arguments.quiet) as progress:
+        bar = progress.add_task("", total=None, rate="")
+
+        def told(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total)
+            rate = progress.tasks[bar].speed
+            progress.update(bar, rate=f"{rate:,.0f} objects/s" if rate else "")
+
+        manifest = infer(arguments.run, arguments.catalogue, arguments.out, question, arguments.workers, told)
+    counts = manifest["counts"]
+    aside = f", {counts['rejected']} rows set aside: {arguments.out / 'rejected.parquet'}" if counts["rejected"] else ""
+    print(f"{counts['answered']} objects in {len(manifest['partitions'])} files: {arguments.out / 'objects'}{aside}")

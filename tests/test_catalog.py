@@ -1,0 +1,268 @@
+"""Inference over catalogues: the same bytes however it is run, nothing lost, nothing mixed up."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from catalogue_tables import columns_of
+
+from sbi_da.catalog import Flag, Question, infer, sources
+from sbi_da.catalog.ledger import Ledger
+from sbi_da.errors import SbiDaError
+from sbi_da.estimator import Estimator
+from sbi_da.records import write_table
+from sbi_da.runs import build
+from sbi_da.simulation import simulate
+
+QUESTION = Question(draws=20, kept_draws=4, correlations=True, id_column="source_id")
+
+
+@pytest.fixture(scope="module")
+def table(toy_config):
+    simulator, surveys, _ = build(toy_config)
+    return columns_of(simulate(simulator, surveys, 300, 5, toy_config.missing), surveys)
+
+
+@pytest.fixture()
+def small_partitions(monkeypatch):
+    monkeypatch.setattr(sources, "SMALLEST", 70)
+    monkeypatch.setattr(sources, "LARGEST", 70)
+
+
+def rows(table, index):
+    return {name: values[index] for name, values in table.items()}
+
+
+def contents(out):
+    """Every file, by name."""
+    return {p.relative_to(out).as_posix(): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+
+
+def answers(out):
+    """Columns of the answers, in order."""
+    return pa.concat_tables([pq.read_table(p) for p in sorted((out / "objects").rglob("*.parquet"))])
+
+
+def by_id(out):
+    return answers(out).sort_by("id").combine_chunks()
+
+
+def folder_of(table, path, size=30):
+    path.mkdir()
+    for k, start in enumerate(range(0, len(table["source_id"]), size)):
+        write_table(path / f"part{k}.parquet", rows(table, slice(start, start + size)))
+    return path
+
+
+def test_answers_depend_on_the_object_alone(tmp_path, toy_run, table, small_partitions, rng):
+    order = rng.permutation(300)
+    infer(toy_run, write_table(tmp_path / "a.parquet", table), tmp_path / "a", QUESTION, 1)
+    infer(toy_run, write_table(tmp_path / "b.parquet", rows(table, order)), tmp_path / "b", QUESTION, 1)
+    infer(toy_run, folder_of(rows(table, order[:100]), tmp_path / "c"), tmp_path / "d", QUESTION, 1)
+    infer(toy_run, write_table(tmp_path / "e.parquet", rows(table, order[:1])), tmp_path / "e", QUESTION, 1)
+    assert len(contents(tmp_path / "a" / "objects")) == 5
+    whole = by_id(tmp_path / "a")
+    assert by_id(tmp_path / "b").equals(whole)
+    for out, count in (("d", 100), ("e", 1)):
+        index = np.isin(whole["id"].to_numpy(), table["source_id"][order[:count]])
+        assert by_id(tmp_path / out).equals(whole.filter(pa.array(index)).combine_chunks())
+
+
+def test_answers_are_those_of_a_query(tmp_path, toy_run, table):
+    from sbi_da.inference import query
+    from sbi_da.records import read_table
+
+    infer(toy_run, write_table(tmp_path / "a.parquet", table), tmp_path / "a", QUESTION, 1)
+    estimator = Estimator.load(toy_run)
+    asked = query(estimator, read_table(table, estimator.layout.surveys, id_column="source_id"), 20)
+    found = answers(tmp_path / "a")
+    for name in estimator.parameter_names:
+        for statistic in ("mean", "sd", "q05", "q50", "q95"):
+            np.testing.assert_allclose(found[f"{name}_{statistic}"], asked[f"{name}_{statistic}"], rtol=1e-3, atol=1e-3)
+        kept = np.stack(found[f"{name}_draws"].to_numpy(zero_copy_only=False))
+        spread = np.asarray(found[f"{name}_sd"])[:, None]
+        drawn = estimator(read_table(table, estimator.layout.surveys, id_column="source_id")).sample(20)[name].values[:, :4]
+        np.testing.assert_allclose(np.asarray(found[f"{name}_mean"])[:, None] + spread * kept, drawn, atol=5e-3, rtol=5e-3)
+        modes = np.asarray(found[f"{name}_map"])
+        assert (np.abs(modes - asked[f"{name}_mean"]) < 3 * asked[f"{name}_sd"]).mean() > 0.95
+    assert (np.abs(np.stack(found["correlations"].to_numpy(zero_copy_only=False))) <= 1 + 1e-5).all()
+
+
+def test_several_workers_killed_and_resumed(tmp_path, toy_run, table):
+    path = folder_of(table, tmp_path / "catalogue", 20)
+    infer(toy_run, path, tmp_path / "whole", QUESTION, 1)
+    command = [
+        sys.executable, "-m", "sbi_da.cli", "infer", str(toy_run), str(path), "--out", str(tmp_path / "out"), "--workers", "2",
+        "--draws", "20", "--keep-draws", "4", "--correlations", "--id-column", "source_id", "--quiet",
+    ]
+    process = subprocess.Popen(command)
+    while not list((tmp_path / "out").rglob("done/*.json")) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    (tmp_path / "out" / "objects" / f".{os.getpid()}.partial.left.parquet").write_bytes(b"half")
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert said.returncode == 0 and "300 objects in 15 files" in said.stdout, said.stderr
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_finished_inference_is_not_run_again(tmp_path, toy_run, table):
+    path = write_table(tmp_path / "a.parquet", table)
+    first = infer(toy_run, path, tmp_path / "out", QUESTION, 1)
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")}
+    assert infer(toy_run, path, tmp_path / "out", QUESTION, 1) == first
+    assert {p: p.stat().st_mtime_ns for p in times if p.is_file()} == {p: t for p, t in times.items() if p.is_file()}
+
+
+def test_another_catalogue_estimator_or_question_is_refused(tmp_path, toy_run, table):
+    path, out = write_table(tmp_path / "a.parquet", table), tmp_path / "out"
+    infer(toy_run, path, out, QUESTION, 1)
+    before = contents(out)
+    with pytest.raises(SbiDaError, match="begun with draws 20, not 30"):
+        infer(toy_run, path, out, QUESTION.model_copy(update={"draws": 30}), 1)
+    estimator = Estimator.load(toy_run)
+    estimator.save(tmp_path / "again")
+    estimator.head.log_prob  # noqa: B018
+    next(estimator.parameters()).data += 1e-3
+    estimator.save(tmp_path / "other")
+    infer(tmp_path / "again", path, out, QUESTION, 1)
+    with pytest.raises(SbiDaError, match="another estimator"):
+        infer(tmp_path / "other", path, out, QUESTION, 1)
+    write_table(path, rows(table, slice(None, None, -1)))
+    with pytest.raises(SbiDaError, match="a.parquet was changed since"):
+        infer(toy_run, path, out, QUESTION, 1)
+    assert contents(out) == before
+
+
+def test_a_second_process_is_refused(tmp_path, toy_run, table):
+    path = write_table(tmp_path / "a.parquet", table)
+    ledger = Ledger(tmp_path / "out")
+    ledger.open()
+    with pytest.raises(SbiDaError, match="another process writes to it"):
+        infer(toy_run, path, tmp_path / "out", QUESTION, 1)
+    ledger.close()
+    infer(toy_run, path, tmp_path / "out", QUESTION, 1)
+
+
+def test_something_else_in_the_folder_is_left_alone(tmp_path, toy_run, table):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("x")
+    with pytest.raises(SbiDaError, match="something else"):
+        infer(toy_run, write_table(tmp_path / "a.parquet", table), tmp_path / "out", QUESTION, 1)
+    assert list(contents(tmp_path / "out")) == ["thesis.tex"]
+
+
+def test_an_altered_answer_is_made_again(tmp_path, toy_run, table, small_partitions, monkeypatch):
+    path, out = write_table(tmp_path / "a.parquet", table), tmp_path / "out"
+    infer(toy_run, path, tmp_path / "whole", QUESTION, 1)
+    monkeypatch.setattr(Ledger, "finish", lambda *_: {})
+    infer(toy_run, path, out, QUESTION, 1)
+    monkeypatch.undo()
+    monkeypatch.setattr(sources, "SMALLEST", 70)
+    monkeypatch.setattr(sources, "LARGEST", 70)
+    victim = sorted((out / "objects").iterdir())[1]
+    victim.write_bytes(victim.read_bytes()[:-100])
+    infer(toy_run, path, out, QUESTION, 1)
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".fits", ".ecsv", ".vot", ".fits.gz"])
+def test_other_formats_give_the_same_answers(tmp_path, toy_run, table, suffix):
+    some = rows(table, slice(0, 80))
+    infer(toy_run, write_table(tmp_path / "a.parquet", some), tmp_path / "a", QUESTION, 1)
+    infer(toy_run, write_table(tmp_path / f"b{suffix}", some), tmp_path / "b", QUESTION, 1)
+    assert list(contents(tmp_path / "b" / "objects")) == ["b.parquet"]
+    one, other = answers(tmp_path / "a"), answers(tmp_path / "b")
+    assert [str(i) for i in one["id"].to_pylist()] == [i.decode() if isinstance(i, bytes) else str(i) for i in other["id"].to_pylist()]
+    assert other.drop_columns(["id"]).cast(one.drop_columns(["id"]).schema).equals(one.drop_columns(["id"]))
+    assert not (tmp_path / "b" / ".progress").exists()
+
+
+def test_bad_rows_are_flagged_or_set_aside(tmp_path, toy_run, table):
+    names = [n for n in table if n != "source_id"]
+    spoilt = {name: values[:12].copy() for name, values in table.items()}
+    for name in names:
+        spoilt[name] = np.where(np.isnan(spoilt[name]), 1.0, spoilt[name])
+    error = names[1]
+    text = spoilt[names[0]].astype(object)
+    text[1] = "bright"
+    spoilt[error][2] = -1.0
+    spoilt[error][3] = np.inf
+    spoilt[error][4] = np.nan
+    for name in names:
+        spoilt[name][5] = np.nan
+    text[5] = None
+    text[8] = "1e300"
+    ids = spoilt["source_id"].astype(float)
+    ids[6], ids[7], ids[10] = np.nan, 0.5, ids[9]
+    fields = {"source_id": pa.array(ids), names[0]: pa.array([None if t is None else str(t) for t in text])}
+    fields |= {name: pa.array(spoilt[name]) for name in names[1:]}
+    pq.write_table(pa.table(fields), tmp_path / "a.parquet")
+    manifest = infer(toy_run, tmp_path / "a.parquet", tmp_path / "out", QUESTION, 1)
+    assert manifest["counts"] == {"rows": 12, "answered": 10, "rejected": 2}
+    found = answers(tmp_path / "out")
+    flags = dict(zip([0, 1, 2, 3, 4, 5, 8, 9, 10, 11], found["flags"].to_pylist(), strict=True))
+    assert flags == {
+        0: 0, 1: Flag.LEFT_OUT, 2: Flag.LEFT_OUT, 3: Flag.LEFT_OUT, 4: Flag.NO_ERROR, 5: Flag.NO_DATA, 8: Flag.LEFT_OUT,
+        9: Flag.REPEATED, 10: Flag.REPEATED, 11: 0,
+    }
+    aside = pq.read_table(tmp_path / "out" / "rejected.parquet").to_pydict()
+    assert aside == {"row": [6, 7], "reason": ["no identifier", "the identifier is no exact whole number"]}
+    assert np.isfinite(np.asarray(found["theta_1_mean"])).all()
+
+
+def test_malformed_lines_are_set_aside(tmp_path, toy_run, table):
+    path = write_table(tmp_path / "a.csv", rows(table, slice(0, 5)))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:3], "1,2", *lines[3:]]) + "\n")
+    manifest = infer(toy_run, path, tmp_path / "out", QUESTION, 1)
+    assert manifest["counts"] == {"rows": 6, "answered": 5, "rejected": 1}
+    aside = pq.read_table(tmp_path / "out" / "rejected.parquet").to_pydict()
+    assert aside["row"] == [None] and "line with 2 entries" in aside["reason"][0]
+
+
+def test_columns_are_kept_and_described(tmp_path, toy_run, table):
+    some = {**rows(table, slice(0, 9)), "field": np.array(list("abcdefghi")), "ra": np.arange(9.0)}
+    question = QUESTION.model_copy(update={"keep": ("field", "ra")})
+    infer(toy_run, write_table(tmp_path / "a.parquet", some, {"ra": "deg"}), tmp_path / "out", question, 1)
+    found = answers(tmp_path / "out")
+    assert found["field"].to_pylist() == list("abcdefghi") and found["ra"].to_pylist() == list(range(9))
+    assert found.schema.field("ra").metadata == {b"unit": b"deg"}
+    said = json.loads(found.schema.metadata[b"sbi_da"])
+    assert said["schema"] == 1 and said["flags"]["1"].startswith("none of its measurements")
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda p: p / "nothing.parquet", "no such file"),
+    (lambda p: (p / "empty").mkdir() or p / "empty", "no Parquet file in this folder"),
+    (lambda p: (p / "a.xyz").write_text("") and p / "a.xyz" or p / "a.xyz", "unknown table format"),
+    (lambda p: (p / "a.parquet").write_text("not") and p / "a.parquet", "cannot be read as parquet"),
+    (lambda p: (p / "a.csv").write_text("") or p / "a.csv", "cannot be read as csv"),
+    (lambda p: (p / "a.csv").write_text("ra,dec\n1,2\n") and p / "a.csv", "no column of any survey"),
+    (lambda p: (p / "a.csv").write_text("ra,dec\n") and p / "a.csv", "no rows"),
+])
+def test_what_cannot_be_read_is_said_in_a_line(tmp_path, toy_run, make, words):
+    with pytest.raises(SbiDaError, match=words) as error:
+        infer(toy_run, make(tmp_path), tmp_path / "out", Question(), 1)
+    assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_files_with_other_columns_are_refused(tmp_path, toy_run, table):
+    path = folder_of(table, tmp_path / "catalogue", 150)
+    write_table(path / "part9.parquet", {**rows(table, slice(0, 5)), "extra": np.arange(5)})
+    with pytest.raises(SbiDaError, match="part9.parquet: columns differ.*extra"):
+        infer(toy_run, path, tmp_path / "out", QUESTION, 1)
+
+
+def test_identifiers_are_chosen_by_how_many_there_are(tmp_path, toy_run, table):
+    some = {k: v for k, v in rows(table, slice(0, 6)).items() if k != "source_id"}
+    infer(toy_run, write_table(tmp_path / "a.parquet", some), tmp_path / "out", Question(draws=10), 1)
+    assert answers(tmp_path / "out")["id"].to_pylist() == list(range(6))
