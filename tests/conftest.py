@@ -13,6 +13,10 @@ from sbi_da.sources import SimulatorSource
 from sbi_da.training import StreamModule, TrainingModule
 
 
+def pytest_addoption(parser):
+    parser.addoption("--malformed", type=int, default=100, help="malformed tables to try")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     torch.set_num_threads(1)

@@ -226,7 +226,7 @@ def test_malformed_lines_are_set_aside(tmp_path, toy_run, table):
     manifest = infer(toy_run, path, tmp_path / "out", QUESTION, 1)
     assert manifest["counts"] == {"rows": 6, "answered": 5, "rejected": 1}
     aside = pq.read_table(tmp_path / "out" / "rejected.parquet").to_pydict()
-    assert aside["row"] == [None] and "line with 2 entries" in aside["reason"][0]
+    assert aside["row"] == [None] and "2 entries in place of" in aside["reason"][0]
 
 
 def test_columns_are_kept_and_described(tmp_path, toy_run, table):
@@ -245,7 +245,7 @@ def test_columns_are_kept_and_described(tmp_path, toy_run, table):
     (lambda p: (p / "empty").mkdir() or p / "empty", "no Parquet file in this folder"),
     (lambda p: (p / "a.xyz").write_text("") and p / "a.xyz" or p / "a.xyz", "unknown table format"),
     (lambda p: (p / "a.parquet").write_text("not") and p / "a.parquet", "cannot be read as parquet"),
-    (lambda p: (p / "a.csv").write_text("") or p / "a.csv", "cannot be read as csv"),
+    (lambda p: (p / "a.csv").write_text("") or p / "a.csv", "no line of column names"),
     (lambda p: (p / "a.csv").write_text("ra,dec\n1,2\n") and p / "a.csv", "no column of any survey"),
     (lambda p: (p / "a.csv").write_text("ra,dec\n") and p / "a.csv", "no rows"),
 ])
@@ -260,6 +260,22 @@ def test_files_with_other_columns_are_refused(tmp_path, toy_run, table):
     write_table(path / "part9.parquet", {**rows(table, slice(0, 5)), "extra": np.arange(5)})
     with pytest.raises(SbiDaError, match="part9.parquet: columns differ.*extra"):
         infer(toy_run, path, tmp_path / "out", QUESTION, 1)
+
+
+def test_a_column_of_a_wrong_type_is_found_before_anything_is_done(tmp_path, toy_run, table):
+    path = folder_of(table, tmp_path / "catalogue", 100)
+    name = next(n for n in table if n != "source_id")
+    days = np.full(5, "2020-01-01", "datetime64[D]")
+    write_table(path / "part9.parquet", {**rows(table, slice(0, 5)), name: days})
+    with pytest.raises(SbiDaError, match="part9.parquet: column.*numbers are needed, not datetime64"):
+        infer(toy_run, path, tmp_path / "out", QUESTION, 1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_kept_column_must_not_be_one_of_the_answer(tmp_path, toy_run, table):
+    path = write_table(tmp_path / "a.parquet", {**rows(table, slice(0, 5)), "flags": np.arange(5)})
+    with pytest.raises(SbiDaError, match="'flags' cannot be kept"):
+        infer(toy_run, path, tmp_path / "out", QUESTION.model_copy(update={"keep": ("flags",)}), 1)
 
 
 def test_identifiers_are_chosen_by_how_many_there_are(tmp_path, toy_run, table):

@@ -12,6 +12,7 @@ from sbi_da.catalog.modes import densest
 from sbi_da.catalog.question import Question
 from sbi_da.catalog.rows import Rows
 from sbi_da.catalog.steady import chunks, steady_contexts
+from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.inference import STATISTICS, summarise, summary_units
 from sbi_da.prior import Prior
@@ -26,8 +27,8 @@ def answer(estimator: Estimator, rows: Rows, question: Question) -> dict[str, An
     """Columns of the answer, each of shape ``(object,)``, draws and correlations with a second dimension; see docs/scale.md."""
     prior, _ = estimator.density
     records = rows.records
-    columns: dict[str, Any] = {"id": rows.ids, **{name: np.ma.MaskedArray(c.values, c.missing) for name, c in rows.kept.items()}}
-    columns |= {"surveys": records.pattern(), "flags": rows.flags}
+    kept = {name: np.ma.MaskedArray(c.values, c.missing) for name, c in rows.kept.items()}
+    columns: dict[str, Any] = {"id": rows.ids, "surveys": records.pattern(), "flags": rows.flags}
     observed = estimator.layout.read(records)
     posterior = estimator.posterior(steady_contexts(estimator, observed, real=True), observed, rows.ids, real=True)
     names, n = [*prior.names, *estimator.derived], len(records)
@@ -53,7 +54,10 @@ def answer(estimator: Estimator, rows: Rows, question: Question) -> dict[str, An
         columns["correlations"] = correlation
     if question.kept_draws:
         columns |= {f"{name}_draws": draws[name] for name in names}
-    return columns
+    clash = [name for name in kept if name in columns]
+    if clash:
+        raise SbiDaError(f"column {clash[0]!r} cannot be kept: the answer has one of that name; rename it")
+    return {"id": columns.pop("id"), **kept, **columns}
 
 
 def _standard(values: np.ndarray) -> np.ndarray:

@@ -51,7 +51,7 @@ def answer_partition(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         for start in range(partition.start, max(partition.stop, partition.start + 1), BLOCK):
-            source = open_source(partition.path, start, min(start + BLOCK, partition.stop))
+            source = open_source(partition.path, start, min(start + BLOCK, partition.stop), partition.title)
             rows = read_rows(source, surveys, question, id_column, partition.first + start - partition.start, repeated)
             own = {name: column.unit for name, column in rows.kept.items() if column.unit}
             table = _table(answer(estimator, rows, question), {**units, **own}, said)
@@ -82,7 +82,7 @@ def answer_partition(
 
 def _repeated(partition: Partition, id_column: str) -> np.ndarray:
     """Identifiers that occur more than once, sorted."""
-    source = open_source(partition.path, partition.start, partition.stop)
+    source = open_source(partition.path, partition.start, partition.stop, partition.title)
     ids, reasons = identifiers_of(source, id_column, partition.first)
     unique, counts = np.unique(ids[reasons == ""], return_counts=True)
     return unique[counts > 1]

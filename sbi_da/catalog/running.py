@@ -10,13 +10,17 @@ from sbi_da.artefact import fingerprint
 from sbi_da.catalog.identification import choose_identifiers
 from sbi_da.catalog.ledger import Ledger
 from sbi_da.catalog.question import Question
+from sbi_da.catalog.rows import read_rows
 from sbi_da.catalog.sources import Partition, find_files, open_catalogue
 from sbi_da.catalog.workers import Task, answer_all
 from sbi_da.errors import SbiDaError, UnknownNameError
 from sbi_da.estimator import Estimator
+from sbi_da.records.columns import open_source
 
 __all__ = ["infer"]
 
+PROBED = 100
+"""Rows that are read of every kind of file before the inference begins."""
 VERSIONS = ("sbi-da", "torch", "numpy", "pyarrow")
 Told = Callable[[int, int], None]
 """Called with the number of rows that are done, and of all."""
@@ -70,6 +74,9 @@ def infer(
             return finished
         found = open_catalogue(str(catalogue), files, hats, ledger.staged)
         id_column = choose_identifiers(found, estimator.layout.surveys, question)
+        for partition in found.kinds:  # so that a column of a wrong type is found now, not after hours
+            source = open_source(partition.path, partition.start, min(partition.stop, partition.start + PROBED), partition.title)
+            read_rows(source, estimator.layout.surveys, question, id_column)
         partitions = list(found.partitions)
         left = [p for p in partitions if ledger.done(p) is None]
         count = sum(map(len, partitions)) - sum(map(len, left))

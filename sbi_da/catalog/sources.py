@@ -42,6 +42,7 @@ class Partition:
     Attributes:
         name: of the answer's file, within the folder of answers.
         path: of the Parquet file the rows are in.
+        title: what messages call it.
         start: first row in this file.
         stop: end of the rows (not included).
         first: number of the first row in the catalogue.
@@ -49,6 +50,7 @@ class Partition:
 
     name: str
     path: Path
+    title: str
     start: int
     stop: int
     first: int
@@ -65,12 +67,14 @@ class Catalogue:
         title: what messages call it.
         partitions: in order.
         columns: names of the columns that all files have.
+        kinds: a partition for each set of types that these have.
         malformed: lines of a text that were no rows, with the reason.
     """
 
     title: str
     partitions: tuple[Partition, ...]
     columns: tuple[str, ...]
+    kinds: tuple[Partition, ...]
     malformed: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -126,42 +130,49 @@ def open_catalogue(title: str, files: Sequence[File], hats: bool, staged: Path) 
         TableError: a file that cannot be read, or whose columns differ from those of the others; no rows.
     """
     shapes: list[tuple[File, Path, int]] = []
+    kinds: dict[str, int] = {}
     malformed: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     for file in files:
         path = file.path
         if FORMATS.get(path.suffix.lower()) != "parquet":
             path, malformed = stage(path, staged)
-        rows, names = _shape(path, file.path)
+        rows, schema = _shape(path, file.path)
+        names = tuple(schema.names)
         if columns and set(names) != set(columns):
             odd = some(sorted(set(names) ^ set(columns)))
             raise TableError(f"{file.path}: columns differ from those of {files[0].path.name} ({odd}): all files need the same columns")
         columns = columns or names
+        kinds.setdefault(" ".join(str(schema.field(name).type) for name in sorted(names)), len(shapes))
         shapes.append((file, path, rows))
     total = sum(rows for *_, rows in shapes)
     if not total and not malformed:
         raise TableError(f"{title}: the table has no rows")
     most = max(1, total) if hats else min(LARGEST, max(SMALLEST, total // PARTITIONS))
-    partitions: list[Partition] = []
+    parts: list[list[Partition]] = []
+    first = 0
     for file, path, rows in shapes:
-        partitions += _split(file, path, rows, sum(map(len, partitions)), most)
-    return Catalogue(title, tuple(partitions), columns, malformed)
+        parts.append(list(_split(file, path, rows, first, most)))
+        first += rows
+    different = tuple(parts[k][0] for k in kinds.values())
+    return Catalogue(title, tuple(p for some in parts for p in some), columns, different, malformed)
 
 
 def _split(file: File, path: Path, rows: int, first: int, most: int) -> Iterator[Partition]:
     stem = re.sub(r"(\.[a-z]+)?(\.gz)?$", "", file.name, flags=re.IGNORECASE)
     if rows <= most:
-        yield Partition(f"{stem}.parquet", path, 0, rows, first)
+        yield Partition(f"{stem}.parquet", path, str(file.path), 0, rows, first)
         return
     for k, start in enumerate(range(0, rows, most)):
-        yield Partition(f"{stem}-{k:06d}.parquet", path, start, min(start + most, rows), first + start)
+        yield Partition(f"{stem}-{k:06d}.parquet", path, str(file.path), start, min(start + most, rows), first + start)
 
 
-def _shape(path: Path, named: Path) -> tuple[int, tuple[str, ...]]:
+def _shape(path: Path, named: Path) -> tuple[int, Any]:
+    """Number of rows, and the Arrow schema."""
     import pyarrow.parquet as pq
 
     try:
         metadata: Any = pq.read_metadata(path)
-        return metadata.num_rows, tuple(metadata.schema.to_arrow_schema().names)
+        return metadata.num_rows, metadata.schema.to_arrow_schema()
     except Exception as error:
         raise TableError(f"{named}: cannot be read as parquet ({one_line(error)})") from error

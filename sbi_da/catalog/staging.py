@@ -1,8 +1,11 @@
 """Tables in other formats as Parquet, in blocks, so that any rows of them can be read without the others.
 
-A CSV file's entries stay the bytes they are: what is a number is found out where it is needed, row by row.
+A CSV file's entries stay the texts they are: what is a number is found out where it is needed, row by row.
 """
 
+import csv
+import gzip
+import itertools
 import json
 import os
 import warnings
@@ -18,7 +21,7 @@ from sbi_da.records.columns import astropy_format, one_line, remedy
 __all__ = ["stage"]
 
 BLOCK = 50_000
-"""Rows of a FITS table that are held at a time."""
+"""Rows that are held at a time, of formats that can be read in parts."""
 
 
 def stage(path: Path, folder: Path) -> tuple[Path, tuple[str, ...]]:
@@ -71,24 +74,22 @@ def _write(path: Path, blocks: Iterable[Any]) -> None:
 
 def _csv(path: Path, malformed: list[str]) -> Iterator[Any]:
     import pyarrow as pa
-    from pyarrow import csv
 
-    def note(row: Any) -> str:
-        malformed.append(f"line with {row.actual_columns} entries in place of {row.expected_columns}: {one_line(row.text or '')[:60]}")
-        return "skip"
-
-    parse = csv.ParseOptions(invalid_row_handler=note)
-    read = csv.ReadOptions(use_threads=False)
-    with csv.open_csv(path, read, csv.ParseOptions(invalid_row_handler=lambda row: "skip")) as first:
-        names = first.schema.names
-    twice = [name for i, name in enumerate(names) if name in names[:i]]
-    if twice:
-        raise TableError(f"{path}: two columns are called {twice[0]!r}; rename one")
-    convert = csv.ConvertOptions(column_types={name: pa.binary() for name in names}, strings_can_be_null=False)
-    with csv.open_csv(path, read, parse, convert) as reader:
-        yield pa.Table.from_batches([], reader.schema)
-        for batch in reader:
-            yield pa.Table.from_batches([batch])
+    with (gzip.open if path.name.endswith(".gz") else open)(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as stream:
+        reader = csv.reader(stream, strict=True)
+        names = next((row for row in reader if row), [])
+        if not names:
+            raise TableError(f"{path}: no line of column names")
+        twice = [name for i, name in enumerate(names) if name in names[:i]]
+        if twice:
+            raise TableError(f"{path}: two columns are called {twice[0]!r}; rename one")
+        schema = pa.schema([(name, pa.string()) for name in names])
+        yield schema.empty_table()
+        while lines := list(itertools.islice(reader, BLOCK)):
+            kept = [line for line in lines if len(line) == len(names)]
+            odd = [line for line in lines if line and len(line) != len(names)]
+            malformed += [f"{len(line)} entries in place of {len(names)}: {one_line(','.join(line))[:60]}" for line in odd]
+            yield pa.table([[line[k] for line in kept] for k in range(len(names))], schema=schema)
 
 
 def _fits(path: Path) -> Iterator[Any]:

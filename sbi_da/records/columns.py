@@ -197,13 +197,14 @@ def astropy_format(path: Path) -> str:
     return FORMATS[suffix]
 
 
-def open_source(table: TableLike, start: int = 0, stop: int | None = None) -> TableSource:
+def open_source(table: TableLike, start: int = 0, stop: int | None = None, title: str | None = None) -> TableSource:
     """Open a table for reading.
 
     Args:
         table: a path (format by suffix), a mapping of arrays, or a pyarrow, astropy or pandas table.
         start: first row wanted.
         stop: end of the rows wanted (not included); all if None.
+        title: what messages call a file, in place of its path.
 
     Raises:
         TableError: no such file, a format unknown or a file that cannot be read in it.
@@ -224,7 +225,7 @@ def open_source(table: TableLike, start: int = 0, stop: int | None = None) -> Ta
         if kind == "parquet":
             import pyarrow.parquet as pq
 
-            return _Arrow(pq.ParquetFile(path), str(path), start, stop)
+            return _Arrow(pq.ParquetFile(path), title or str(path), start, stop)
         from astropy.table import Table
 
         options = {"use_names_over_ids": True} if kind == "votable" else {}
