@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from sbi_da import __version__
-from sbi_da.commands import align, cluster, distill, evaluate, infer, listing, pack, query, simulate, train
+from sbi_da.commands import align, cluster, distill, evaluate, infer, listing, pack, query, simulate, train, trust
 from sbi_da.errors import SbiDaError
 
 __all__ = ["COMMANDS", "Command", "main"]
@@ -25,8 +25,8 @@ class Command(Protocol):
 
 
 COMMANDS: dict[str, Command] = {
-    "list": listing, "simulate": simulate, "pack": pack, "train": train, "align": align, "distill": distill, "evaluate": evaluate,
-    "query": query, "infer": infer, "cluster": cluster,
+    "list": listing, "simulate": simulate, "pack": pack, "train": train, "align": align, "distill": distill, "trust": trust,
+    "evaluate": evaluate, "query": query, "infer": infer, "cluster": cluster,
 }
 
 GOES_ON = {

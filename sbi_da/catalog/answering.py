@@ -2,36 +2,80 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import sbi_da
 from sbi_da.catalog.flags import Flag
 from sbi_da.catalog.modes import densest
 from sbi_da.catalog.question import Question
 from sbi_da.catalog.rows import Rows
-from sbi_da.catalog.steady import chunks, steady_contexts
+from sbi_da.catalog.steady import chunks, steady_features
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.inference import STATISTICS, summarise, summary_units
-from sbi_da.prior import Prior
+from sbi_da.posteriors import Posterior
+from sbi_da.trust import Reference
 
-__all__ = ["SCHEMA", "answer", "described"]
+__all__ = ["SCHEMA", "Answerer", "described"]
+
+STRANGE = 1e-3
+"""p-value below which an object is flagged."""
 
 SCHEMA = 1
 """Of the columns of an answer."""
 
 
-def answer(estimator: Estimator, rows: Rows, question: Question) -> dict[str, Any]:
-    """Columns of the answer, each of shape ``(object,)``, draws and correlations with a second dimension; see docs/scale.md."""
-    prior, _ = estimator.density
-    records = rows.records
-    kept = {name: np.ma.MaskedArray(c.values, c.missing) for name, c in rows.kept.items()}
-    columns: dict[str, Any] = {"id": rows.ids, "surveys": records.pattern(), "flags": rows.flags}
-    observed = estimator.layout.read(records)
-    posterior = estimator.posterior(steady_contexts(estimator, observed, real=True), observed, rows.ids, real=True)
-    names, n = [*prior.names, *estimator.derived], len(records)
+@dataclass(frozen=True)
+class Answerer:
+    """Who answers.
+
+    Attributes:
+        estimator: of posteriors of continuous parameters, in evaluation mode.
+        reference: what simulated objects look like; None: nothing is said of how strange objects are.
+    """
+
+    estimator: Estimator
+    reference: Reference | None = None
+
+    @classmethod
+    def load(cls, run: Path) -> "Answerer":
+        """From an artefact, or the run that made it."""
+        estimator = Estimator.load(run)
+        return cls(estimator, Reference.load(run, estimator))
+
+    def __call__(self, rows: Rows, question: Question) -> dict[str, Any]:
+        """Columns of the answer, each of shape ``(object,)``, draws and correlations with a second dimension; see docs/scale.md."""
+        observed = self.estimator.layout.read(rows.records)
+        context = torch.empty(len(observed), self.estimator.told.size)
+        names = self.reference.columns if self.reference else []
+        strange = {name: np.full(len(observed), np.nan, np.float32) for name in names}
+        for some, features, part in steady_features(self.estimator, observed, real=True):
+            context[some] = features.told[: len(some)].cpu()
+            if self.reference:
+                found = self.reference.statistics(self.estimator, features, part["value"], part["error"], part["state"])
+                for name, p in self.reference.p_values(found).items():
+                    strange[name][some] = p[: len(some)]
+        posterior = self.estimator.posterior(context, observed, rows.ids, real=True)
+        columns = _summaries(posterior, self.estimator.derived, question)
+        columns |= {f"p_{name}": p for name, p in strange.items()}
+        flags = rows.flags | np.where(strange["all"] < STRANGE, int(Flag.STRANGE), 0).astype(np.int32) if strange else rows.flags
+        kept = {name: np.ma.MaskedArray(c.values, c.missing) for name, c in rows.kept.items()}
+        first = {"id": rows.ids, "surveys": rows.records.pattern(), "flags": flags}
+        clash = [name for name in kept if name in {**first, **columns}]
+        if clash:
+            raise SbiDaError(f"column {clash[0]!r} cannot be kept: the answer has one of that name; rename it")
+        return {"id": first.pop("id"), **kept, **first, **columns}
+
+
+def _summaries(posterior: Posterior, derived: tuple[str, ...], question: Question) -> dict[str, Any]:
+    """Columns that summarise posteriors."""
+    prior = posterior.prior
+    names, n = [*prior.names, *derived], len(posterior)
     summary = {name: np.empty((len(STATISTICS) + 1, n), np.float32) for name in names}
     correlation = np.empty((n, len(names) * (len(names) - 1) // 2), np.float32)
     draws = {name: np.empty((n, question.kept_draws), np.float16) for name in names}
@@ -48,16 +92,22 @@ def answer(estimator: Estimator, rows: Rows, question: Question) -> dict[str, An
                 draws[name][some] = _standard(values)[:count, : question.kept_draws]
         if question.correlations:
             correlation[some] = _correlations(np.stack([found[name] for name in names], axis=1))[:count]
+    columns: dict[str, Any] = {}
     for name in names:
         columns |= {f"{name}_{s}": row for s, row in zip((*STATISTICS, "map"), summary[name], strict=True)}
+    columns["edge"] = np.min([_edge(summary[name], prior.bounds(name)) for name in prior.names], axis=0)
     if question.correlations:
         columns["correlations"] = correlation
     if question.kept_draws:
         columns |= {f"{name}_draws": draws[name] for name in names}
-    clash = [name for name in kept if name in columns]
-    if clash:
-        raise SbiDaError(f"column {clash[0]!r} cannot be kept: the answer has one of that name; rename it")
-    return {"id": columns.pop("id"), **kept, **columns}
+    return columns
+
+
+def _edge(summary: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
+    """How many standard deviations the median of a parameter lies from the nearest bound of the prior."""
+    sd, median = (summary[STATISTICS.index(name)] for name in ("sd", "q50"))
+    away = np.minimum(median - bounds[0], bounds[1] - median)
+    return np.divide(away, sd, out=np.full_like(away, np.inf), where=sd > 0)
 
 
 def _standard(values: np.ndarray) -> np.ndarray:
@@ -75,11 +125,11 @@ def _correlations(values: np.ndarray) -> np.ndarray:
     return matrix[:, upper[0], upper[1]]
 
 
-def described(estimator: Estimator, prior: Prior, question: Question) -> tuple[Mapping[str, str], dict[bytes, bytes]]:
+def described(estimator: Estimator, question: Question) -> tuple[Mapping[str, str], dict[bytes, bytes]]:
     """Units by column, and what a file says of itself: version of the columns, flags, question."""
     units = {name.replace("_mean", "_map"): unit for name, unit in summary_units(estimator).items() if name.endswith("_mean")}
     said = {
         "schema": SCHEMA, "sbi_da": sbi_da.__version__, "flags": {str(int(flag)): flag.meaning for flag in Flag},
-        "quantities": [*prior.names, *estimator.derived], "question": question.model_dump(mode="json"),
+        "quantities": [*estimator.parameter_names, *estimator.derived], "question": question.model_dump(mode="json"),
     }
     return {**summary_units(estimator), **units}, {b"sbi_da": json.dumps(said).encode()}

@@ -19,6 +19,9 @@ class Flag(IntFlag):
     REPEATED = 16
     """Its identifier occurs more than once in its partition: the answers may be of one object, or of several."""
 
+    STRANGE = 32
+    """Fewer than one in a thousand simulated objects are as strange (column ``p_all``)."""
+
     @property
     def meaning(self) -> str:
         """In a line."""
@@ -30,5 +33,6 @@ MEANINGS = {
     Flag.LEFT_OUT: "a measurement was left out: no number, infinite, an error that is not positive, or outside the valid range",
     Flag.NO_ERROR: "a value without an error was not used",
     Flag.LIMIT: "a non-detection was used as a limit",
+    Flag.STRANGE: "fewer than one in a thousand simulated objects are as strange: see p_all and the other p-values",
     Flag.REPEATED: "its identifier occurs more than once in its partition",
 }

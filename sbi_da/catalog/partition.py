@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from sbi_da.catalog.answering import answer, described
+from sbi_da.catalog.answering import Answerer, described
 from sbi_da.catalog.question import Question
 from sbi_da.catalog.rows import identifiers_of, read_rows
 from sbi_da.catalog.sources import Partition
 from sbi_da.errors import TableError
-from sbi_da.estimator import Estimator
 from sbi_da.records.columns import one_line, open_source, remedy
 
 __all__ = ["answer_partition"]
@@ -22,12 +21,12 @@ BLOCK = 10_000
 
 
 def answer_partition(
-    estimator: Estimator, partition: Partition, question: Question, id_column: str, out: Path, rejected: Path
+    answerer: Answerer, partition: Partition, question: Question, id_column: str, out: Path, rejected: Path
 ) -> dict[str, int]:
     """Answer the rows of a partition.
 
     Args:
-        estimator: who answers.
+        answerer: who answers.
         partition: the rows.
         question: what is asked.
         id_column: of identifiers, or ``"#row"``.
@@ -42,9 +41,9 @@ def answer_partition(
     """
     import pyarrow.parquet as pq
 
-    surveys = estimator.layout.surveys
+    surveys = answerer.estimator.layout.surveys
     repeated = _repeated(partition, id_column)
-    units, said = described(estimator, estimator.density[0], question)
+    units, said = described(answerer.estimator, question)
     partial = out.with_name(f".{os.getpid()}.partial.{out.name}")
     aside: dict[str, list[Any]] = {"row": [], "reason": []}
     answered, writer = 0, None
@@ -54,7 +53,7 @@ def answer_partition(
             source = open_source(partition.path, start, min(start + BLOCK, partition.stop), partition.title)
             rows = read_rows(source, surveys, question, id_column, partition.first + start - partition.start, repeated)
             own = {name: column.unit for name, column in rows.kept.items() if column.unit}
-            table = _table(answer(estimator, rows, question), {**units, **own}, said)
+            table = _table(answerer(rows, question), {**units, **own}, said)
             writer = writer or pq.ParquetWriter(partial, table.schema, compression="zstd")
             writer.write_table(table)
             answered += len(table)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sbi_da.artefact import fingerprint
+from sbi_da.catalog.answering import Answerer
 from sbi_da.catalog.identification import choose_identifiers
 from sbi_da.catalog.ledger import Ledger
 from sbi_da.catalog.question import Question
@@ -14,8 +15,8 @@ from sbi_da.catalog.rows import read_rows
 from sbi_da.catalog.sources import Partition, find_files, open_catalogue
 from sbi_da.catalog.workers import Task, answer_all
 from sbi_da.errors import SbiDaError, UnknownNameError
-from sbi_da.estimator import Estimator
 from sbi_da.records.columns import open_source
+from sbi_da.trust.reference import PLACE
 
 __all__ = ["infer"]
 
@@ -55,7 +56,8 @@ def infer(
         SbiDaError: in one line, what is wrong, where, and what to do.
     """
     run, out, question = Path(run), Path(out).expanduser(), question or Question()
-    estimator = Estimator.load(run)
+    answerer = Answerer.load(run)
+    estimator = answerer.estimator
     if estimator.target != "density":
         raise SbiDaError(f"{run}: infers the {estimator.target} {', '.join(estimator.parameter_names)}: ask sbi-da query")
     for name in question.surveys or ():
@@ -69,7 +71,8 @@ def infer(
     try:
         versions = {name: version(name) for name in VERSIONS}
         asked = question.model_dump(mode="json")
-        ledger.settle({"schema": 1, "estimator": fingerprint(run), "question": asked, "versions": versions}, files)
+        trust = fingerprint(run / PLACE, PLACE) if answerer.reference else None
+        ledger.settle({"schema": 1, "estimator": fingerprint(run), "trust": trust, "question": asked, "versions": versions}, files)
         if (finished := ledger.finished) is not None:
             return finished
         found = open_catalogue(str(catalogue), files, hats, ledger.staged)
@@ -89,7 +92,7 @@ def infer(
 
         if told is not None:
             told(count, len(found))
-        answer_all(Task(out, question, id_column), estimator, run, left, workers or cores(), heard)
+        answer_all(Task(out, question, id_column), answerer, run, left, workers or cores(), heard)
         return ledger.finish(partitions, found.malformed)
     finally:
         ledger.close()

@@ -10,31 +10,37 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from sbi_da.alignment.features import Features
 from sbi_da.estimator import Estimator
 from sbi_da.layout import Observations
+from sbi_da.measured import Batch, measurements, pictures
 from sbi_da.posteriors import Posterior
 from sbi_da.posteriors.posterior import objects_per_call
 from sbi_da.records import ABSENT
 
-__all__ = ["chunks", "filled", "steady_contexts"]
+__all__ = ["chunks", "filled", "steady_features"]
 
 CHUNK = 2000
 """Objects whose draws are held at a time, when there are a hundred draws of each."""
 
 
-def steady_contexts(estimator: Estimator, observed: Observations, real: bool = False) -> Tensor:
-    """What the head is told of each object, shape ``(object, told)``; like :meth:`~sbi_da.estimator.Estimator.encode`, in fixed shapes."""
-    block = estimator.fusion.group
-    tokens = _tokens(estimator, observed)
-    out = torch.empty(len(observed), estimator.told.size)
+def steady_features(estimator: Estimator, observed: Observations, real: bool = False) -> Iterator[tuple[np.ndarray, Features, Batch]]:
+    """Features of all objects, real or not, in blocks of a fixed shape.
+
+    Yields:
+        Which objects, and features and measurements of so many, behind which stand repeats, to be cut off.
+    """
+    block, tokens = estimator.fusion.group, _tokens(estimator, observed)
+    device = next(estimator.parameters()).device
     for count in np.unique(tokens):
         rows = np.flatnonzero(tokens == count)
         for start in range(0, len(rows), block):
             some = rows[start : start + block]
-            out[some] = estimator.encode(observed.take(filled(some, block)), block, real)[: len(some)]
-    return out
+            part = {k: v.to(device) for k, v in measurements(observed.take(filled(some, block))).items()}
+            side = torch.full((block,), True, device=device) if real else None
+            with torch.inference_mode():
+                yield some, estimator.features(part["value"], part["error"], part["state"], side, pictures(part)), part
 
 
 def _tokens(estimator: Estimator, observed: Observations) -> np.ndarray:

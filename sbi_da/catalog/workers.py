@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
+from sbi_da.catalog.answering import Answerer
 from sbi_da.catalog.ledger import Ledger
 from sbi_da.catalog.partition import answer_partition
 from sbi_da.catalog.question import Question
 from sbi_da.catalog.sources import Partition
 from sbi_da.errors import SbiDaError
-from sbi_da.estimator import Estimator
 
 __all__ = ["Task", "answer_all", "one_thread"]
 
@@ -41,12 +41,12 @@ class Task:
     question: Question
     id_column: str
 
-    def __call__(self, estimator: Estimator, partition: Partition) -> dict[str, int]:
+    def __call__(self, answerer: Answerer, partition: Partition) -> dict[str, int]:
         """Answer a partition and write down that it is done; returns its counts."""
         ledger = Ledger(self.out)
         place, aside = ledger.answers / partition.name, ledger.rejected(partition)
         with one_thread():
-            counts = answer_partition(estimator, partition, self.question, self.id_column, place, aside)
+            counts = answer_partition(answerer, partition, self.question, self.id_column, place, aside)
         ledger.record(partition, counts)
         return counts
 
@@ -63,13 +63,13 @@ def one_thread() -> Iterator[None]:
 
 
 def answer_all(
-    task: Task, estimator: Estimator, run: Path, partitions: Sequence[Partition], workers: int, told: Callable[[Partition], None]
+    task: Task, answerer: Answerer, run: Path, partitions: Sequence[Partition], workers: int, told: Callable[[Partition], None]
 ) -> None:
     """Answer partitions.
 
     Args:
         task: what is done with each.
-        estimator: who answers, if one worker does: this process.
+        answerer: who answers, if one worker does: this process.
         run: where other processes load it from.
         partitions: to answer.
         workers: number of processes.
@@ -81,7 +81,7 @@ def answer_all(
     workers = min(workers, len(partitions))
     if workers <= 1:
         for partition in partitions:
-            task(estimator, partition)
+            task(answerer, partition)
             told(partition)
         return
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (run, os.getpid()))
@@ -99,19 +99,19 @@ def answer_all(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-_estimator: Estimator | None = None  # of a worker, loaded once when it starts
+_answerer: Answerer | None = None  # of a worker, loaded once when it starts
 
 
 def _start(run: Path, parent: int) -> None:
-    global _estimator
+    global _answerer
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
-    _estimator = Estimator.load(run)
+    _answerer = Answerer.load(run)
 
 
 def _answer(task: Task, partition: Partition) -> dict[str, int]:
-    assert _estimator is not None
-    return task(_estimator, partition)
+    assert _answerer is not None
+    return task(_answerer, partition)
 
 
 def _end_with(parent: int) -> None:

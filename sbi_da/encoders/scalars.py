@@ -69,7 +69,7 @@ class ScalarEncoder(nn.Module):
 
     def fit(self, value: Tensor, error: Tensor, state: Tensor) -> None:
         """Take centres and scales from observed entries of a sample, each of shape ``(object, channel)``."""
-        seen, rows = state != ABSENT, self._rows(value, error, state)[:3]
+        seen, rows = state != ABSENT, self.rows(value, error, state)[:3]
         for k, row in enumerate(rows):
             for c in range(state.shape[1]):
                 sample = row[seen[:, c], c]
@@ -77,7 +77,7 @@ class ScalarEncoder(nn.Module):
                     self.center[k, c] = sample.mean()
                     self.scale[k, c] = sample.std().clamp_min(1e-3)
 
-    def _rows(self, value: Tensor, error: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def rows(self, value: Tensor, error: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Transformed value, colour (or the value again), log error, and mean magnitude."""
         seen = state != ABSENT
         value = torch.where(seen, value, 0.0)
@@ -99,12 +99,12 @@ class ScalarEncoder(nn.Module):
 
     def colours(self, value: Tensor, error: Tensor, state: Tensor) -> Tensor:
         """Magnitudes relative to the object's mean, other values as they are, scaled; zero where absent; ``(object, channel)``."""
-        colour = self._rows(value, error, state)[1]
+        colour = self.rows(value, error, state)[1]
         return torch.where(state != ABSENT, (colour - self.center[1]) / self.scale[1], 0.0)
 
     def scaled(self, value: Tensor, error: Tensor, state: Tensor) -> Tensor:
         """Values of unit spread, parallaxes stretched; zero where absent; ``(object, channel)``."""
-        raw = self._rows(value, error, state)[0]
+        raw = self.rows(value, error, state)[0]
         return torch.where(state != ABSENT, (raw - self.center[0]) / self.scale[0], 0.0)
 
     def unscaled(self, scaled: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class ScalarEncoder(nn.Module):
             the surveys, then the channels; and the sum over observed channels, ``(object, summary)``.
         """
         seen = state != ABSENT
-        raw, colour, log_error, mean = self._rows(value, error, state)
+        raw, colour, log_error, mean = self.rows(value, error, state)
         scaled = [(row - self.center[k]) / self.scale[k] for k, row in enumerate((raw, colour, log_error))]
         plain = torch.stack([*scaled, state == OBSERVED, state == LIMIT], dim=-1)
         features = torch.cat([plain, self._waves(torch.where(self.is_scalar, scaled[1], colour))], dim=-1)

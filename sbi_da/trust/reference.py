@@ -1,0 +1,136 @@
+"""What simulated objects look like, to tell whether others look like them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sbi_da.alignment.features import Features
+from sbi_da.artefact import fingerprint, read_artefact, write_artefact
+from sbi_da.errors import ArtefactError
+from sbi_da.estimator import Estimator
+from sbi_da.records import OBSERVED
+from sbi_da.trust.familiarity import Familiarity
+from sbi_da.trust.prediction import CrossSurvey
+from sbi_da.trust.tails import Tails
+
+__all__ = ["PLACE", "Reference", "Statistics"]
+
+PLACE = "trust"
+"""Folder of the reference in that of a run."""
+WHOLE = "all"
+
+
+class Statistics:
+    """What is measured of how strange objects are, before it is compared with simulated ones.
+
+    Args:
+        value: by name, shape ``(object,)``, NaN where there is nothing to say.
+        group: by name, which simulated objects to compare with.
+    """
+
+    def __init__(self, value: Mapping[str, np.ndarray], group: Mapping[str, np.ndarray]) -> None:
+        self.value, self.group = value, group
+
+
+class Reference(nn.Module):
+    """Of one estimator.
+
+    Args:
+        estimator: whose features are looked at.
+        width: of the network that predicts surveys from one another.
+    """
+
+    def __init__(self, estimator: Estimator, width: int = 128) -> None:
+        super().__init__()
+        self.surveys = estimator.surveys
+        self.width = width
+        index = estimator.layout.survey_index.tolist()
+        self.predictor = CrossSurvey(index, len(self.surveys), width)
+        self.familiarity = Familiarity(estimator.network.context, len(self.surveys), estimator.network.width)
+        self.tails: dict[str, Tails] = {}
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the p-values."""
+        return ["context", *(f"{kind}_{name}" for kind in ("features", "conflict") for name in self.surveys), WHOLE]
+
+    def statistics(self, estimator: Estimator, features: Features, value: Tensor, error: Tensor, state: Tensor) -> Statistics:
+        """How strange objects are.
+
+        Args:
+            estimator: the one this was learned for.
+            features: of the objects.
+            value: what was measured of them, shape ``(object, channel)``.
+            error: same shape.
+            state: same shape.
+        """
+        with torch.inference_mode():
+            distance = self.familiarity(features.context, features.surveys).double().numpy()
+            conflict, _, number = (x.numpy() for x in self.predictor(estimator.encoder, value, error, state))
+        present = features.present.numpy()
+        seen = ((state == OBSERVED).double() @ self.predictor.own.double().mT).long().numpy()
+        values = {"context": np.where(present.any(1), distance[:, 0], np.nan)}
+        groups = {"context": (seen > 0).sum(1)}
+        for k, name in enumerate(self.surveys):
+            values[f"features_{name}"] = np.where(present[:, k], distance[:, 1 + k], np.nan)
+            groups[f"features_{name}"] = seen[:, k]
+            values[f"conflict_{name}"] = np.where(number[:, k] > 0, conflict[:, k].astype(float), np.nan)
+            groups[f"conflict_{name}"] = number[:, k]
+        return Statistics(values, groups)
+
+    def calibrate(self, found: Statistics, weight: np.ndarray) -> None:
+        """Learn from simulated objects, of these weights ``(object,)``, how such statistics are distributed."""
+        groups = {k: int(found.group[k].max(initial=0)) + 1 for k in found.value}
+        self.tails = {k: Tails.fit(v, found.group[k], groups[k], weight) for k, v in found.value.items()}
+        p = self._each(found)
+        least, tests = _least(p)
+        self.tails[WHOLE] = Tails.fit(least, tests, len(p) + 1, weight)
+
+    def _each(self, found: Statistics) -> dict[str, np.ndarray]:
+        return {k: self.tails[k](v, np.minimum(found.group[k], len(self.tails[k].slope) - 1)) for k, v in found.value.items()}
+
+    def p_values(self, found: Statistics) -> dict[str, np.ndarray]:
+        """Shares of simulated objects that are stranger, by :attr:`columns`, each of shape ``(object,)``; NaN where nothing can be said."""
+        p = self._each(found)
+        least, tests = _least(p)
+        return {**p, WHOLE: self.tails[WHOLE](least, np.minimum(tests, len(self.tails[WHOLE].slope) - 1))}
+
+    def save(self, run: Path, estimator: Path) -> Path:
+        """Write it into a run's folder; ``estimator`` is the artefact it belongs to."""
+        weights = {k: v.contiguous() for k, v in self.state_dict().items()}
+        for name, tails in self.tails.items():
+            weights |= {f"tails.{name}.{k}": torch.from_numpy(np.ascontiguousarray(v)) for k, v in tails.arrays().items()}
+        content = {"of": fingerprint(estimator), "width": self.width, "surveys": self.surveys}
+        return write_artefact(run / PLACE, content, weights, kind=PLACE)
+
+    @classmethod
+    def load(cls, run: Path, estimator: Estimator) -> "Reference | None":
+        """That of a run; None where it has none.
+
+        Raises:
+            ArtefactError: altered, or learned for another estimator.
+        """
+        if not (run / PLACE).is_dir():
+            return None
+        content, weights = read_artefact(run / PLACE, PLACE)
+        if content["of"] != fingerprint(run):
+            raise ArtefactError(f"{run / PLACE}: learned for another estimator than the one in {run}: run sbi-da trust {run}")
+        reference = cls(estimator, content["width"])
+        tensors = load_file(weights)
+        arrays = {k.removeprefix("tails."): v.numpy() for k, v in tensors.items() if k.startswith("tails.")}
+        for name in reference.columns:
+            reference.tails[name] = Tails(*(arrays[f"{name}.{part}"] for part in ("log_value", "log_p", "slope")))
+        reference.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("tails.")})
+        return reference.eval()
+
+
+def _least(p: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """How small the smallest p-value is, as a rising statistic, NaN where there is none; and of how many it is the smallest."""
+    every = np.stack(list(p.values()), axis=1)
+    tests = np.isfinite(every).sum(1)
+    least = -np.log(np.where(np.isfinite(every), every, 1.0).min(1))
+    return np.where(tests > 0, np.maximum(least, 1e-12), np.nan), tests
