@@ -233,7 +233,7 @@ class Prior:
 
     def log_jacobian(self, theta: Mapping[str, np.ndarray], z: np.ndarray) -> np.ndarray:
         r"""Log :math:`|dz/d\theta|`: add it to a log-density in z to get one in the parameters' units."""
-        return self.log_prob(theta) - norm.logpdf(z).sum(-1)
+        return self.log_prob(theta) + 0.5 * np.square(z).sum(-1) + 0.5 * z.shape[-1] * np.log(2 * np.pi)
 
     def sample(self, n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """``n`` draws."""

@@ -30,9 +30,12 @@ class VolumeDensity(Bounded):
         return np.maximum(np.where(u > 3, gammaincc(3, u) - gammaincc(3, v), gammainc(3, v) - gammainc(3, u)), 0.0)
 
     def quantile(self, low: Array, high: Array, below: Array, above: Array) -> Array:
-        left = gammainc(3, np.asarray(low) / self.scale) + below
-        right = gammaincc(3, np.asarray(high) / self.scale) + above
-        return self.scale * np.where(left < right, gammaincinv(3, np.minimum(left, 1)), gammainccinv(3, np.minimum(right, 1)))
+        u, v = np.asarray(low) / self.scale, np.asarray(high) / self.scale
+        left, right = np.broadcast_arrays(gammainc(3, u) + below, gammaincc(3, v) + above)
+        near, found = left < right, np.empty(left.shape)
+        found[near] = gammaincinv(3, np.minimum(left[near], 1))
+        found[~near] = gammainccinv(3, np.minimum(right[~near], 1))
+        return self.scale * found
 
 
 class DustLayer(Interval):
