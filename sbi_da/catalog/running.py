@@ -8,6 +8,8 @@ from typing import Any
 
 from sbi_da.artefact import fingerprint
 from sbi_da.catalog.answering import Answerer
+from sbi_da.catalog.dask_workers import answer_on_cluster
+from sbi_da.catalog.hats import describe, positions
 from sbi_da.catalog.identification import choose_identifiers
 from sbi_da.catalog.ledger import Ledger
 from sbi_da.catalog.question import Question
@@ -33,6 +35,7 @@ def infer(
     out: str | Path,
     question: Question | None = None,
     workers: int | None = None,
+    dask: str | None = None,
     told: Told | None = None,
 ) -> dict[str, Any]:
     """Answer a question about every row of a catalogue.
@@ -47,6 +50,7 @@ def infer(
             and ``manifest.json``.
         question: what is asked; None: summaries from a hundred draws.
         workers: processes; None: one for each core.
+        dask: address of a Dask scheduler whose workers see these files and answer in place of processes here; None: none.
         told: hears of progress.
 
     Returns:
@@ -65,17 +69,20 @@ def infer(
             raise UnknownNameError("survey", name, estimator.surveys, "which this estimator was trained with")
     if workers is not None and workers < 1:
         raise SbiDaError(f"workers must be at least 1, not {workers}")
-    files, hats = find_files(catalogue)
+    files, root = find_files(catalogue)
     ledger = Ledger(out)
     ledger.open()
     try:
         versions = {name: version(name) for name in VERSIONS}
         asked = question.model_dump(mode="json")
         trust = fingerprint(run / PLACE, PLACE) if answerer.reference else None
-        ledger.settle({"schema": 1, "estimator": fingerprint(run), "trust": trust, "question": asked, "versions": versions}, files)
+        plan = {"schema": 1, "estimator": fingerprint(run), "trust": trust, "question": asked, "versions": versions}
+        ledger.settle(plan, files)
         if (finished := ledger.finished) is not None:
             return finished
-        found = open_catalogue(str(catalogue), files, hats, ledger.staged)
+        found = open_catalogue(str(catalogue), files, root is not None, ledger.staged)
+        if root is not None:
+            question = question.model_copy(update={"keep": tuple(dict.fromkeys([*question.keep, *positions(root, found.columns)]))})
         id_column = choose_identifiers(found, estimator.layout.surveys, question)
         for partition in found.kinds:  # so that a column of a wrong type is found now, not after hours
             source = open_source(partition.path, partition.start, min(partition.stop, partition.start + PROBED), partition.title)
@@ -92,7 +99,13 @@ def infer(
 
         if told is not None:
             told(count, len(found))
-        answer_all(Task(out, question, id_column), answerer, run, left, workers or cores(), heard)
+        task = Task(out.resolve(), question, id_column)
+        if dask is not None:
+            answer_on_cluster(task, run.resolve(), f"{plan['estimator']} {plan['trust']}", left, dask, heard)
+        else:
+            answer_all(task, answerer, run, left, workers or cores(), heard)
+        if root is not None:
+            describe(root, ledger.answers, [p.name for p in partitions])
         return ledger.finish(partitions, found.malformed)
     finally:
         ledger.close()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sbi_da.catalog.hats import catalogue_root, pixel_of
 from sbi_da.catalog.staging import stage
 from sbi_da.errors import TableError
 from sbi_da.records.columns import FORMATS, astropy_format, one_line, some
@@ -15,7 +16,6 @@ __all__ = ["Catalogue", "File", "Partition", "digest", "find_files", "open_catal
 
 SMALLEST, LARGEST, PARTITIONS = 10_000, 500_000, 256
 """Rows of a partition, at least and at most, and how many partitions there are in between; of a HATS catalogue they are its makers'."""
-PIXEL = re.compile(r"Norder=\d+/Dir=\d+/Npix=\d+(/.*)?")
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ class Catalogue:
         return sum(len(partition) for partition in self.partitions)
 
 
-def find_files(path: str | Path) -> tuple[list[File], bool]:
-    """The files of a catalogue, in order, and whether it is a HATS catalogue.
+def find_files(path: str | Path) -> tuple[list[File], Path | None]:
+    """The files of a catalogue, in order, and its folder if it is a HATS catalogue.
 
     Raises:
         TableError: nothing there that could be read.
@@ -92,18 +92,19 @@ def find_files(path: str | Path) -> tuple[list[File], bool]:
         raise TableError(f"{path}: no such file or folder")
     if not path.is_dir():
         astropy_format(path)
-        return [_file(path.name, path)], False
+        return [_file(path.name, path)], None
     if (path / "zarr.json").exists():
         raise TableError(f"{path}: saved records, not a catalogue: ask sbi-da query, or give the table they were read from")
-    hats = (path / "dataset").is_dir() and any((path / name).exists() for name in ("hats.properties", "properties"))
+    root = catalogue_root(path)
+    path = root or path
     names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.suffix.lower() in (".parquet", ".pq") and p.is_file())
     names = [n for n in names if not any(part.startswith(("_", ".")) for part in Path(n).parts)]
-    if hats:
-        names = [n for n in names if PIXEL.search(n)]
+    if root:
+        names = sorted((n for n in names if pixel_of(n)), key=lambda n: pixel_of(n) or (0, 0))
     if not names:
         held = some(sorted(p.name for p in path.iterdir()))
         raise TableError(f"{path}: no Parquet file in this folder; it holds {held}; files of other formats are read one at a time")
-    return [_file(name, path / name) for name in names], hats
+    return [_file(name, path / name) for name in names], root
 
 
 def _file(name: str, path: Path) -> File:
@@ -117,13 +118,13 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def open_catalogue(title: str, files: Sequence[File], hats: bool, staged: Path) -> Catalogue:
+def open_catalogue(title: str, files: Sequence[File], whole: bool, staged: Path) -> Catalogue:
     """Find the partitions.
 
     Args:
         title: what messages call it.
         files: from :func:`find_files`.
-        hats: whether every file is a partition, whatever its size.
+        whole: whether every file is a partition, whatever its size.
         staged: folder for copies of what is not Parquet; those that are whole already are not made again.
 
     Raises:
@@ -144,11 +145,11 @@ def open_catalogue(title: str, files: Sequence[File], hats: bool, staged: Path) 
             raise TableError(f"{file.path}: columns differ from those of {files[0].path.name} ({odd}): all files need the same columns")
         columns = columns or names
         kinds.setdefault(" ".join(str(schema.field(name).type) for name in sorted(names)), len(shapes))
-        shapes.append((file, path, rows))
+        shapes.append((file, path.absolute(), rows))
     total = sum(rows for *_, rows in shapes)
     if not total and not malformed:
         raise TableError(f"{title}: the table has no rows")
-    most = max(1, total) if hats else min(LARGEST, max(SMALLEST, total // PARTITIONS))
+    most = max(1, total) if whole else min(LARGEST, max(SMALLEST, total // PARTITIONS))
     parts: list[list[Partition]] = []
     first = 0
     for file, path, rows in shapes:

@@ -32,7 +32,7 @@ class Task:
     """What every partition has in common.
 
     Attributes:
-        out: folder of the inference.
+        out: folder of the inference, absolute.
         question: what is asked.
         id_column: of identifiers, or ``"#row"``.
     """

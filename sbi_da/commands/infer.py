@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--correlations", action="store_true", help="also the correlations of all pairs of quantities")
     parser.add_argument("--keep-draws", type=whole(0), default=0, metavar="N", help="also N draws of every quantity, compressed")
     parser.add_argument("--workers", type=whole(1), metavar="N", help="processes (default: one for each core)")
+    parser.add_argument("--dask", metavar="ADDRESS", help="of a Dask scheduler, whose workers answer instead")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
             rate = progress.tasks[bar].speed
             progress.update(bar, rate=f"{rate:,.0f} objects/s" if rate else "")
 
-        manifest = infer(arguments.run, arguments.catalogue, arguments.out, question, arguments.workers, told)
+        manifest = infer(arguments.run, arguments.catalogue, arguments.out, question, arguments.workers, arguments.dask, told)
     counts = manifest["counts"]
     aside = f", {counts['rejected']} rows set aside: {arguments.out / 'rejected.parquet'}" if counts["rejected"] else ""
     print(f"{counts['answered']} objects in {len(manifest['partitions'])} files: {arguments.out / 'objects'}{aside}")

@@ -1,0 +1,89 @@
+"""HATS catalogues, and Dask workers of which one is killed."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from catalogue_tables import columns_of
+from test_catalog import QUESTION, contents, folder_of
+
+from sbi_da.catalog import infer
+from sbi_da.errors import SbiDaError
+from sbi_da.runs import build
+from sbi_da.simulation import simulate
+
+lsdb = pytest.importorskip("lsdb")
+distributed = pytest.importorskip("distributed")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def table(toy_config):
+    simulator, surveys, _ = build(toy_config)
+    return columns_of(simulate(simulator, surveys, 300, 5, toy_config.missing), surveys)
+
+
+@pytest.fixture(scope="module")
+def sky(table, tmp_path_factory):
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({**table, "ra": rng.uniform(0, 360, 300), "dec": np.degrees(np.arcsin(rng.uniform(-1, 1, 300)))})
+    catalogue = lsdb.from_dataframe(frame, ra_column="ra", dec_column="dec", catalog_name="sky", partition_rows=40)
+    place = tmp_path_factory.mktemp("hats") / "sky"
+    catalogue.write_catalog(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        yield cluster
+
+
+def test_hats_in_hats_out(tmp_path, toy_run, sky, table):
+    manifest = infer(toy_run, sky, tmp_path / "out", QUESTION, 1)
+    assert manifest["counts"] == {"rows": 300, "answered": 300, "rejected": 0} and len(manifest["partitions"]) >= 12
+    asked, found = lsdb.open_catalog(sky), lsdb.open_catalog(tmp_path / "out" / "objects")
+    assert asked.get_healpix_pixels() == found.get_healpix_pixels() and len(found) == 300
+    rows = found.compute()
+    assert set(rows["id"]) == set(table["source_id"]) and np.isfinite(rows["theta_1_mean"]).all()
+    both = asked.crossmatch(found, n_neighbors=1, radius_arcsec=0.1, suffixes=("", "_found"), suffix_method="all_columns").compute()
+    assert len(both) == 300 and (both["source_id"] == both["id_found"]).all()
+
+
+def test_dask_gives_the_same_bytes(tmp_path, toy_run, table, cluster):
+    path = folder_of(table, tmp_path / "catalogue", 20)
+    infer(toy_run, path, tmp_path / "whole", QUESTION, 1)
+    infer(toy_run, path, tmp_path / "out", QUESTION, dask=cluster.scheduler_address)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_dask_worker_that_is_killed(tmp_path, toy_run, table, cluster):
+    path = folder_of(table, tmp_path / "catalogue", 10)
+    infer(toy_run, path, tmp_path / "whole", QUESTION, 1)
+    victim = next(iter(cluster.workers.values())).pid
+
+    def kill():
+        while not list((tmp_path / "out").rglob("done/*.json")):
+            time.sleep(0.01)
+        os.kill(victim, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    infer(toy_run, path, tmp_path / "out", QUESTION, dask=cluster.scheduler_address)
+    thread.join()
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_nobody_answers(tmp_path, toy_run, table, monkeypatch):
+    path = folder_of(table, tmp_path / "catalogue", 150)
+    monkeypatch.setattr("sbi_da.catalog.dask_workers.TIMEOUT", "1s")
+    with pytest.raises(SbiDaError, match="no scheduler answers there"):
+        infer(toy_run, path, tmp_path / "out", QUESTION, dask="tcp://127.0.0.1:9")
+    assert not (tmp_path / "out").exists()
+    assert pq.read_table(path).num_rows == 300
