@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from catalogue_tables import columns_of
 
-from sbi_da.catalog import Flag, Question, infer, sources
+from sbi_da.catalog import Flag, Question, infer, read_draws, sources
 from sbi_da.catalog.ledger import Ledger
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
@@ -86,13 +86,24 @@ def test_answers_are_those_of_a_query(tmp_path, toy_run, table):
     for name in estimator.parameter_names:
         for statistic in ("mean", "sd", "q05", "q50", "q95"):
             np.testing.assert_allclose(found[f"{name}_{statistic}"], asked[f"{name}_{statistic}"], rtol=1e-3, atol=1e-3)
-        kept = np.stack(found[f"{name}_draws"].to_numpy(zero_copy_only=False))
-        spread = np.asarray(found[f"{name}_sd"])[:, None]
         drawn = estimator(read_table(table, estimator.layout.surveys, id_column="source_id")).sample(20)[name].values[:, :4]
-        np.testing.assert_allclose(np.asarray(found[f"{name}_mean"])[:, None] + spread * kept, drawn, atol=5e-3, rtol=5e-3)
+        np.testing.assert_allclose(read_draws(tmp_path / "a" / "objects")[name].values, drawn, atol=5e-3, rtol=5e-3)
         modes = np.asarray(found[f"{name}_map"])
         assert (np.abs(modes - asked[f"{name}_mean"]) < 3 * asked[f"{name}_sd"]).mean() > 0.95
     assert (np.abs(np.stack(found["correlations"].to_numpy(zero_copy_only=False))) <= 1 + 1e-5).all()
+
+
+def test_answers_are_read_by_astropy_and_arviz(tmp_path, toy_run, table):
+    from astropy.table import Table
+
+    infer(toy_run, write_table(tmp_path / "a.parquet", rows(table, slice(0, 9))), tmp_path / "a", QUESTION, 1)
+    assert len(Table.read(tmp_path / "a" / "objects" / "a.parquet")) == 9
+    az = pytest.importorskip("arviz")
+    draws = read_draws(tmp_path / "a" / "objects").expand_dims("chain").transpose("chain", "draw", "object")
+    assert len(az.summary(draws, kind="stats")) == 27
+    infer(toy_run, tmp_path / "a.parquet", tmp_path / "b", Question(draws=10), 1)
+    with pytest.raises(SbiDaError, match="--keep-draws"):
+        read_draws(tmp_path / "b" / "objects")
 
 
 def test_several_workers_killed_and_resumed(tmp_path, toy_run, table):

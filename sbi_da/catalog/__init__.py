@@ -2,6 +2,7 @@
 
 from sbi_da.catalog.flags import Flag
 from sbi_da.catalog.question import Question
+from sbi_da.catalog.reading import read_draws
 from sbi_da.catalog.running import infer
 
-__all__ = ["Flag", "Question", "infer"]
+__all__ = ["Flag", "Question", "infer", "read_draws"]

@@ -132,4 +132,5 @@ def described(estimator: Estimator, question: Question) -> tuple[Mapping[str, st
         "schema": SCHEMA, "sbi_da": sbi_da.__version__, "flags": {str(int(flag)): flag.meaning for flag in Flag},
         "quantities": [*estimator.parameter_names, *estimator.derived], "question": question.model_dump(mode="json"),
     }
-    return {**summary_units(estimator), **units}, {b"sbi_da": json.dumps(said).encode()}
+    longest = len("+".join(estimator.surveys))  # astropy wants to know how much room a text takes
+    return {**summary_units(estimator), **units}, {b"sbi_da": json.dumps(said).encode(), b"table::len::surveys": b"%d" % max(4, longest)}
