@@ -214,6 +214,10 @@ def main() -> None:
     rows = with_earlier("catalogues", rows, ["part", "of"])
     fast = {r["of"].replace(", ", "_").replace(" ", "_"): r["stars_per_s"] for r in rows if r["part"] == "speed"}
     figures: dict[str, Any] = {f"stars_per_s_{name}": {"value": value} for name, value in fast.items()}
+    if "sbi_NSF_batched" in fast:
+        figures |= {f"ratio_to_sbi_nsf_{name}": {"value": v / fast["sbi_NSF_batched"]} for name, v in fast.items() if "sbi" not in name}
+    if kept := [r["same"] for r in rows if r["part"] == "kills"]:
+        figures["share_of_same_bytes"] = {"value": float(np.mean(kept))}
     memory = {r["of"]: r["peak_mib"] for r in rows if r["part"] == "rows"}
     if {"10000", "1000000"} <= set(memory):
         figures["memory_ratio_1e6_to_1e4"] = {"value": memory["1000000"] / memory["10000"]}

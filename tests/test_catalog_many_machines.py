@@ -11,8 +11,9 @@ import pytest
 from catalogue_tables import columns_of
 from test_catalog import QUESTION, contents, folder_of
 
-from sbi_da.catalog import infer
+from sbi_da.catalog import answer_frame, infer
 from sbi_da.errors import SbiDaError
+from sbi_da.records import write_table
 from sbi_da.runs import build
 from sbi_da.simulation import simulate
 
@@ -87,3 +88,40 @@ def test_nobody_answers(tmp_path, toy_run, table, monkeypatch):
         infer(toy_run, path, tmp_path / "out", QUESTION, dask="tcp://127.0.0.1:9")
     assert not (tmp_path / "out").exists()
     assert pq.read_table(path).num_rows == 300
+
+
+def test_a_cross_match_whose_unmatched_sides_are_absent(tmp_path, toy_run, table):
+    import pandas as pd
+
+    rng = np.random.default_rng(1)
+    ra, dec = rng.uniform(0, 90, 60), rng.uniform(-30, 30, 60)
+    near = {name: values[:60] for name, values in table.items() if name.startswith(("source_id", "modality_a", "modality_b"))}
+    far = {name: values[:40] for name, values in table.items() if name.startswith(("modality_c", "modality_d"))}
+    one = lsdb.from_dataframe(pd.DataFrame({**near, "ra": ra, "dec": dec}), ra_column="ra", dec_column="dec", catalog_name="one")
+    two = lsdb.from_dataframe(pd.DataFrame({**far, "ra": ra[:40], "dec": dec[:40]}), ra_column="ra", dec_column="dec", catalog_name="two")
+    sky = one.crossmatch(two, n_neighbors=1, radius_arcsec=1, how="left", suffix_method="overlapping_columns")
+    found = sky.map_partitions(answer_frame, run=str(toy_run), question=QUESTION).compute().sort_values("id")
+    whole = {name: values[:60].copy() for name, values in table.items()}
+    for name in far:
+        whole[name][40:] = np.nan
+    asked = infer(toy_run, write_table(tmp_path / "a.parquet", whole), tmp_path / "out", QUESTION, 1)
+    assert asked["counts"]["answered"] == len(found) == 60
+    known = pq.read_table(tmp_path / "out" / "objects").sort_by("id")
+    for name in ("theta_1_mean", "theta_2_q05", "flags"):
+        assert np.array_equal(found[name].to_numpy(), known[name].to_numpy())
+    assert found["surveys"].tolist() == known["surveys"].to_pylist()
+
+
+def test_frames_keep_their_rows(toy_run, table):
+    import pandas as pd
+
+    frame = pd.DataFrame({name: values[:5] for name, values in table.items()})
+    frame["source_id"] = frame["source_id"].astype(float)
+    frame.loc[2, "source_id"] = np.nan
+    frame.index = [9, 8, 7, 6, 5]
+    found = answer_frame(frame, toy_run, QUESTION)
+    assert found.index.tolist() == [9, 8, 7, 6, 5] and found["flags"].tolist()[2] == 64
+    assert np.isnan(found["theta_1_mean"].iloc[2]) and found["theta_1_mean"].notna().sum() == 4
+    assert answer_frame(frame.iloc[:0], toy_run, QUESTION).columns.tolist() == found.columns.tolist()
+    with pytest.raises(SbiDaError, match="no row numbers"):
+        answer_frame(frame, toy_run, QUESTION.model_copy(update={"id_column": None}))

@@ -23,6 +23,8 @@ def newcomer(tmp_path, monkeypatch):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     sample = pq.read_table(ROOT / "examples" / "green2020_sample.parquet")
     pq.write_table(sample.slice(0, 50), tmp_path / "labels.parquet")
+    (tmp_path / "my-catalogue").mkdir()
+    pq.write_table(sample.slice(0, 50), tmp_path / "my-catalogue" / "part.parquet")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -39,7 +41,7 @@ def test_the_lines_of_python(newcomer, capsys):
 def test_the_commands(newcomer, capsys):
     block = next(body for _, body in BLOCKS if "sbi-da train" in body)
     commands = [shlex.split(line, comments=True) for line in block.strip().splitlines()]
-    assert [c[1] for c in commands] == ["list", "simulate", "train", "evaluate", "query", "align"]
+    assert [c[1] for c in commands] == ["list", "simulate", "train", "evaluate", "query", "infer", "align"]
     for command in commands:
         ours = {"my-table.fits": "examples/green2020_sample.parquet", "my-labels.fits": "labels.parquet"}
         argv = [ours.get(a, a) for a in command[1:]]
@@ -48,11 +50,17 @@ def test_the_commands(newcomer, capsys):
             argv[2:2] = TINY
         if argv[0] == "evaluate":
             argv += ["--draws", "30"]
-        if argv[0] == "query":
+        if argv[0] in ("query", "infer"):
             argv += ["--draws", "30"]
         if argv[0] == "align":
             argv += ["--quiet", "alignment.epochs=1", "alignment.steps_per_epoch=2", "alignment.batch=32"]
         assert main(argv) == 0, argv
+    trusting = next(body for _, body in BLOCKS if "sbi-da trust" in body)
+    for line in trusting.strip().splitlines():
+        argv = ["my-catalogue/" if a == "gaia-hats/" else "trusted" if a == "answers" else a for a in shlex.split(line)[1:]]
+        assert main(argv + (["--steps", "5"] if argv[0] == "trust" else ["--draws", "30"])) == 0, argv
+    assert {"p_all", "teff_q50"} <= set(pq.read_schema(newcomer / "trusted" / "objects" / "part.parquet").names)
+    assert pq.read_table(newcomer / "answers" / "objects").num_rows == 50
     assert (newcomer / "posteriors.parquet").is_file() and (newcomer / "evaluation" / "report.html").is_file()
 
 

@@ -22,6 +22,9 @@ class Flag(IntFlag):
     STRANGE = 32
     """Fewer than one in a thousand simulated objects are as strange (column ``p_all``)."""
 
+    NOBODY = 64
+    """It has no identifier, and was not answered; only where rows cannot be set aside."""
+
     @property
     def meaning(self) -> str:
         """In a line."""
@@ -34,5 +37,6 @@ MEANINGS = {
     Flag.NO_ERROR: "a value without an error was not used",
     Flag.LIMIT: "a non-detection was used as a limit",
     Flag.STRANGE: "fewer than one in a thousand simulated objects are as strange: see p_all and the other p-values",
+    Flag.NOBODY: "it has no identifier and was not answered",
     Flag.REPEATED: "its identifier occurs more than once in its partition",
 }
