@@ -24,7 +24,7 @@ from sbi_da.records import OBSERVED
 from sbi_da.runs import build
 from sbi_da.simulation import simulate
 from sbi_da.trust import Reference
-from sbi_da.trust.learning import _features
+from sbi_da.trust.learning import features_of
 
 SHIFTS = (0.1, 0.3, 0.5)
 EXCESS = {"W1": 0.5, "W2": 1.0, "W3": 1.5, "W4": 2.0}
@@ -76,7 +76,7 @@ def main() -> None:
     observed, seen = observed.take(several), seen[several]
 
     def ask(some: Observations) -> dict[str, np.ndarray]:
-        found = [reference.p_values(reference.statistics(estimator, f, *part)) for f, part in _features(estimator, some)]
+        found = [reference.p_values(reference.statistics(estimator, f, *part)) for f, part in features_of(estimator, some)]
         return {name: np.concatenate([p[name] for p in found]) for name in reference.columns}
 
     clean = ask(observed)

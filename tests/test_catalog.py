@@ -125,6 +125,22 @@ def test_several_workers_killed_and_resumed(tmp_path, toy_run, table):
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def test_a_full_disk(tmp_path, toy_run, table):
+    path = folder_of(table, tmp_path / "catalogue", 100)
+    infer(toy_run, path, tmp_path / "whole", Question(draws=100, kept_draws=100, id_column="source_id"), 1)
+    command = [
+        sys.executable, "-m", "sbi_da.cli", "infer", str(toy_run), str(path), "--out", str(tmp_path / "out"), "--workers", "1",
+        "--keep-draws", "100", "--id-column", "source_id", "--quiet",
+    ]
+    limited = ["bash", "-c", 'ulimit -f 40; exec "$@"', "limited", *command]  # no file may be larger than 40 KiB
+    said = subprocess.run(limited, capture_output=True, text=True, check=False)
+    assert said.returncode == 2 and said.stderr.count("\n") == 1, said.stderr
+    assert "cannot be written" in said.stderr and "free space" in said.stderr
+    assert not list(tmp_path.glob("out/**/*partial*"))
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
 def test_a_finished_inference_is_not_run_again(tmp_path, toy_run, table):
     path = write_table(tmp_path / "a.parquet", table)
     first = infer(toy_run, path, tmp_path / "out", QUESTION, 1)

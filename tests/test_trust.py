@@ -15,7 +15,7 @@ from sbi_da.records import ABSENT, OBSERVED, write_table
 from sbi_da.runs import build, sources_of
 from sbi_da.simulation import simulate
 from sbi_da.trust import Reference, TrustTraining, learn_reference
-from sbi_da.trust.learning import _features
+from sbi_da.trust.learning import features_of
 from sbi_da.trust.tails import Tails
 
 SHORT = TrustTraining(steps=1000, batch=256, objects=16_000, width=64, learning_rate=5e-3)
@@ -35,7 +35,7 @@ def observed(toy_config, learned):
 
 def p_values(learned, observed):
     estimator, reference = learned
-    found = [reference.p_values(reference.statistics(estimator, f, *part)) for f, part in _features(estimator, observed)]
+    found = [reference.p_values(reference.statistics(estimator, f, *part)) for f, part in features_of(estimator, observed)]
     return {k: np.concatenate([p[k] for p in found]) for k in found[0]}
 
 

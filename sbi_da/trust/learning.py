@@ -16,11 +16,11 @@ from sbi_da.records import ABSENT
 from sbi_da.sources import Source
 from sbi_da.trust.reference import Reference, Statistics
 
-__all__ = ["TrustTraining", "learn_reference"]
+__all__ = ["TrustTraining", "features_of", "learn_reference"]
 
 HELD_OUT_EPOCH = 2**31 + 9
 SOFT = 50.0
-"""Statistic beyond which an object counts less and less in training: simulations have outliers of their own."""
+"""Nats by which a survey may be mispredicted before it is left out of the training: simulations have outliers of their own."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ def learn_reference(
     examples = source.examples(how.objects, HELD_OUT_EPOCH)
     examples = examples.take((examples.observed.states != ABSENT).any(1))
     observed, half = examples.observed, len(examples) // 2
-    parts = list(_features(estimator, observed.take(np.arange(half))))
+    parts = list(features_of(estimator, observed.take(np.arange(half))))
     context, tokens, present = (torch.cat([getattr(f, name) for f, _ in parts]) for name in ("context", "surveys", "present"))
     reference.familiarity.fit(context, tokens, present)
     reference.eval()
-    found = [reference.statistics(estimator, f, *part) for f, part in _features(estimator, observed.take(np.arange(half, len(observed))))]
+    found = [reference.statistics(estimator, f, *part) for f, part in features_of(estimator, observed.take(np.arange(half, len(observed))))]
     whole = Statistics(
         {k: np.concatenate([s.value[k] for s in found]) for k in found[0].value},
         {k: np.concatenate([s.group[k] for s in found]) for k in found[0].group},
@@ -112,9 +112,10 @@ def _batches(source: Source, how: TrustTraining) -> Iterator[tuple[torch.Tensor,
         epoch += 1
 
 
-def _features(
+def features_of(
     estimator: Estimator, observed: Observations, batch: int = 1024
 ) -> Iterator[tuple[Features, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]]:
+    """Features of objects as of simulated ones, and value, error and state of their channels, in batches."""
     estimator.eval()
     for start in range(0, len(observed), batch):
         part = measurements(observed, slice(start, start + batch))

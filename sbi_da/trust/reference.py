@@ -1,6 +1,7 @@
 """What simulated objects look like, to tell whether others look like them."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +25,17 @@ PLACE = "trust"
 WHOLE = "all"
 
 
+@dataclass(frozen=True)
 class Statistics:
     """What is measured of how strange objects are, before it is compared with simulated ones.
 
-    Args:
+    Attributes:
         value: by name, shape ``(object,)``, NaN where there is nothing to say.
-        group: by name, which simulated objects to compare with.
+        group: by name, which simulated objects to compare with, same shape.
     """
 
-    def __init__(self, value: Mapping[str, np.ndarray], group: Mapping[str, np.ndarray]) -> None:
-        self.value, self.group = value, group
+    value: Mapping[str, np.ndarray]
+    group: Mapping[str, np.ndarray]
 
 
 class Reference(nn.Module):
