@@ -15,6 +15,7 @@ from catalogue_tables import columns_of
 
 from sbi_da.catalog import Flag, Question, infer, read_draws, sources
 from sbi_da.catalog.ledger import Ledger
+from sbi_da.catalog.modes import densest
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.records import write_table
@@ -89,7 +90,7 @@ def test_answers_are_those_of_a_query(tmp_path, toy_run, table):
         drawn = estimator(read_table(table, estimator.layout.surveys, id_column="source_id")).sample(20)[name].values[:, :4]
         np.testing.assert_allclose(read_draws(tmp_path / "a" / "objects")[name].values, drawn, atol=5e-3, rtol=5e-3)
         modes = np.asarray(found[f"{name}_map"])
-        assert (np.abs(modes - asked[f"{name}_mean"]) < 3 * asked[f"{name}_sd"]).mean() > 0.95
+        assert (np.abs(modes - asked[f"{name}_mean"]) < 2 * asked[f"{name}_sd"]).mean() > 0.95
     assert (np.abs(np.stack(found["correlations"].to_numpy(zero_copy_only=False))) <= 1 + 1e-5).all()
 
 
@@ -309,3 +310,13 @@ def test_identifiers_are_chosen_by_how_many_there_are(tmp_path, toy_run, table):
     some = {k: v for k, v in rows(table, slice(0, 6)).items() if k != "source_id"}
     infer(toy_run, write_table(tmp_path / "a.parquet", some), tmp_path / "out", Question(draws=10), 1)
     assert answers(tmp_path / "out")["id"].to_pylist() == list(range(6))
+
+
+def test_the_densest_draw_of_known_laws(rng):
+    wide = rng.uniform(-1, 1, (200, 400, 2)) * [1.0, 50.0]
+    assert (np.abs(wide[np.arange(200), densest(wide)]) < [0.9, 45.0]).all(1).mean() > 0.9
+    skewed = rng.lognormal(sigma=1.0, size=(200, 400, 1))
+    assert np.median(skewed[np.arange(200), densest(skewed), 0]) < 0.9  # mode 0.37, median 1, mean 1.6
+    two = np.where(rng.random((200, 400, 1)) < 0.8, 0.0, 10.0) + rng.normal(size=(200, 400, 1))
+    assert (np.abs(two[np.arange(200), densest(two), 0]) < 2).all()
+    assert densest(np.zeros((3, 10, 2))).shape == (3,)

@@ -80,9 +80,8 @@ def _summaries(posterior: Posterior, derived: tuple[str, ...], question: Questio
     correlation = np.empty((n, len(names) * (len(names) - 1) // 2), np.float32)
     draws = {name: np.empty((n, question.kept_draws), np.float16) for name in names}
     for some, part in chunks(posterior, question.draws):
-        z = part.normal_scores(question.draws, question.seed)
-        found = part.quantities(z)
-        best = densest(z, prior.log_jacobian({k: found[k] for k in prior.names}, z))
+        found = part.quantities(part.normal_scores(question.draws, question.seed))
+        best = densest(np.stack([found[name] for name in prior.names], axis=-1))
         count = some.stop - some.start
         for name in names:
             values = found[name]

@@ -12,20 +12,19 @@ AT_ONCE = 40
 """Objects whose pairs of draws are compared at a time: few enough to stay in cache."""
 
 
-def densest(z: np.ndarray, log_jacobian: np.ndarray) -> np.ndarray:
+def densest(theta: np.ndarray) -> np.ndarray:
     """Which draw has the highest density, by a Gaussian kernel estimate with the draws' own covariance.
 
     Args:
-        z: draws in normal scores, shape ``(object, draw, parameter)``.
-        log_jacobian: from densities of normal scores to those of the parameters, ``(object, draw)``.
+        theta: draws, shape ``(object, draw, parameter)``.
 
     Returns:
         Shape ``(object,)``. The bandwidth is Scott's (1992, Multivariate Density Estimation).
     """
-    scores = torch.from_numpy(np.ascontiguousarray(z)).float()
-    _, draws, size = scores.shape
-    scores = scores - scores.mean(1, keepdim=True)
-    scores = scores / scores.std(1, keepdim=True).clamp_min(1e-6)
+    _, draws, size = theta.shape
+    spread = theta.std(1, keepdims=True)
+    standard = np.divide(theta - theta.mean(1, keepdims=True), spread, out=np.zeros_like(theta), where=spread > 0)
+    scores = torch.from_numpy(standard).float()
     root = torch.linalg.cholesky(scores.mT @ scores / draws + RIDGE * torch.eye(size))
     white = torch.linalg.solve_triangular(root, scores.mT, upper=False).mT * draws ** (1 / (size + 4))
     kernel = torch.empty(scores.shape[:2])
@@ -34,4 +33,4 @@ def densest(z: np.ndarray, log_jacobian: np.ndarray) -> np.ndarray:
         half = -0.5 * some.square().sum(-1)
         exponent = torch.baddbmm(half[:, None, :] + half[:, :, None], some, some.mT)
         kernel[start : start + AT_ONCE] = exponent.clamp_max_(0).exp_().sum(-1)
-    return np.argmax(kernel.log().numpy() + log_jacobian, axis=1)
+    return kernel.argmax(1).numpy()

@@ -1,6 +1,8 @@
 """`sbi-da infer`: posterior summaries of a catalogue of any size."""
 
 import argparse
+import sys
+import time
 from pathlib import Path
 
 from sbi_da.commands.options import listed, pairs, table_arguments, whole
@@ -28,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Answer for every row, showing how fast; say in a line what was done."""
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from sbi_da.catalog import Question, infer
@@ -38,15 +41,22 @@ def run(arguments: argparse.Namespace) -> None:
         correlations=arguments.correlations, kept_draws=min(arguments.keep_draws, arguments.draws),
     )
     speed = TextColumn("{task.fields[rate]}")
-    with Progress(BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn(), disable=arguments.quiet) as progress:
-        bar = progress.add_task("", total=None, rate="")
+    quiet = arguments.quiet or not sys.stderr.isatty()
+    progress = Progress(BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn(), console=Console(stderr=True), disable=quiet)
+    bar = progress.add_task("", total=None, rate="")
+    begun: list[tuple[float, int]] = []
 
-        def told(done: int, total: int) -> None:
-            progress.update(bar, completed=done, total=total)
-            rate = progress.tasks[bar].speed
-            progress.update(bar, rate=f"{rate:,.0f} objects/s" if rate else "")
+    def told(done: int, total: int) -> None:
+        if not begun:
+            begun.append((time.monotonic(), done))
+            progress.start()
+        seconds, fresh = time.monotonic() - begun[0][0], done - begun[0][1]
+        progress.update(bar, completed=done, total=total, rate=f"{fresh / seconds:,.0f} objects/s" if fresh else "")
 
+    try:
         manifest = infer(arguments.run, arguments.catalogue, arguments.out, question, arguments.workers, arguments.dask, told)
+    finally:
+        progress.stop()
     counts = manifest["counts"]
     aside = f", {counts['rejected']} rows set aside: {arguments.out / 'rejected.parquet'}" if counts["rejected"] else ""
     print(f"{counts['answered']} objects in {len(manifest['partitions'])} files: {arguments.out / 'objects'}{aside}")
