@@ -11,11 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from catalogue_tables import columns_of
 
 from sbi_da.catalog import Flag, Question, infer, read_draws, sources
 from sbi_da.catalog.ledger import Ledger
 from sbi_da.catalog.modes import densest
+from sbi_da.config import Config
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.records import write_table
@@ -320,3 +322,33 @@ def test_the_densest_draw_of_known_laws(rng):
     two = np.where(rng.random((200, 400, 1)) < 0.8, 0.0, 10.0) + rng.normal(size=(200, 400, 1))
     assert (np.abs(two[np.arange(200), densest(two), 0]) < 2).all()
     assert densest(np.zeros((3, 10, 2))).shape == (3,)
+
+
+@pytest.mark.parametrize("head", ["spline", "mixture", "flow_matching", "few_step"])
+def test_every_head_answers_each_object_alone(toy_config, table, head, rng):
+    """To the bit; weights are random, so that nothing is zero by initialisation."""
+    from sbi_da.catalog.answering import Answerer
+    from sbi_da.catalog.rows import read_rows
+    from sbi_da.distillation import fast_copy
+    from sbi_da.records.columns import open_source
+
+    content = toy_config.model_dump()
+    content["network"] |= {"head": "spline" if head == "few_step" else head}
+    estimator = build(Config.model_validate(content))[2]
+    estimator = fast_copy(estimator) if head == "few_step" else estimator
+    torch.manual_seed(3)
+    for parameter in estimator.parameters():
+        torch.nn.init.normal_(parameter, std=0.15)
+    answerer = Answerer(estimator.eval())
+
+    def ask(index):
+        source = open_source(rows(table, index))
+        found = answerer(read_rows(source, estimator.layout.surveys, QUESTION, "source_id"), QUESTION)
+        return {k: v for k, v in found.items() if k != "surveys"}
+
+    whole = ask(np.arange(200))
+    assert np.std(whole["theta_1_mean"]) > 0
+    for index in (rng.permutation(200), rng.permutation(200)[:77], np.array([5])):
+        part = ask(index)
+        for name, values in whole.items():
+            assert np.asarray(part[name]).tobytes() == np.asarray(values)[index].tobytes(), name

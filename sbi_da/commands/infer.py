@@ -60,3 +60,5 @@ def run(arguments: argparse.Namespace) -> None:
     counts = manifest["counts"]
     aside = f", {counts['rejected']} rows set aside: {arguments.out / 'rejected.parquet'}" if counts["rejected"] else ""
     print(f"{counts['answered']} objects in {len(manifest['partitions'])} files: {arguments.out / 'objects'}{aside}")
+    if manifest["trust"] is None:
+        print(f"no column says how strange they are: sbi-da trust {arguments.run} learns it for the next inference")
