@@ -2,8 +2,9 @@
 
 import multiprocessing
 import os
+import signal
+import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -84,9 +85,12 @@ def answer_all(
             task(answerer, partition)
             told(partition)
         return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (run, os.getpid()))
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    pool = ProcessPoolExecutor(workers, context, _start, (run, os.getpid(), stop))
     try:
-        waiting: dict[Future[Any], Partition] = {pool.submit(_answer, task, partition): partition for partition in partitions}
+        with _main_left_alone():
+            waiting: dict[Future[Any], Partition] = {pool.submit(_answer, task, partition): partition for partition in partitions}
         while waiting:
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                 partition = waiting.pop(future)
@@ -95,16 +99,32 @@ def answer_all(
     except BrokenProcessPool:
         message = "a worker was ended from outside, perhaps for want of memory: the same command goes on; --workers says how many"
         raise SbiDaError(f"{task.out}: {message}") from None
+    except BaseException:
+        stop.set()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _main_left_alone() -> Iterator[None]:
+    """Processes that are started in here do not run the script again that started them, guarded by its name or not."""
+    main = sys.modules["__main__"]
+    hidden: dict[str, Any] = {name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__dict__.update(hidden)
 
 
 _answerer: Answerer | None = None  # of a worker, loaded once when it starts
 
 
-def _start(run: Path, parent: int) -> None:
+def _start(run: Path, parent: int, stop: Any) -> None:
     global _answerer
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent answers it
+    threading.Thread(target=_end_with, args=(parent, stop), daemon=True).start()
     torch.set_num_threads(1)
     _answerer = Answerer.load(run)
 
@@ -114,8 +134,8 @@ def _answer(task: Task, partition: Partition) -> dict[str, int]:
     return task(_answerer, partition)
 
 
-def _end_with(parent: int) -> None:
-    """End this process when the one that started it is no more."""
-    while os.getppid() == parent:
-        time.sleep(WATCH)
+def _end_with(parent: int, stop: Any) -> None:
+    """End this process when the one that started it is no more, or says so."""
+    while os.getppid() == parent and not stop.wait(WATCH):
+        pass
     os._exit(1)
