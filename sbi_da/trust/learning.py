@@ -35,10 +35,10 @@ class TrustTraining:
         width: of the network.
     """
 
-    steps: int = 3000
+    steps: int = 12_000
     batch: int = 512
     learning_rate: float = 3e-3
-    objects: int = 60_000
+    objects: int = 100_000
     width: int = 128
 
 
