@@ -133,7 +133,7 @@ def test_floats_nulls_blanks_and_noise(tmp_path):
         ({"images": np.zeros((5, 12, 12, 3), np.int16)}, {}, "bytes or floats, not int16"),
         ({"images": np.zeros((5, 12, 12, 3), np.uint8)}, {}, "none of the 5 images can be used; the first: i: blank"),
         ({"images": np.zeros((0, 12, 12, 3), np.uint8)}, {}, "no objects in it"),
-        ({"mass": np.array(list("abcde"))}, {"parameters": ["mass"]}, "array 'mass': row 0 holds 'a', which is not a number"),
+        ({"mass": np.array(list("abcde"))}, {"parameters": ["mass"]}, "array 'mass': 'a', which is not a number, in 5 rows"),
         ({"images": np.array([{}, {}])}, {}, "cannot be read .Object arrays cannot be loaded"),
     ],
 )  # fmt: skip
