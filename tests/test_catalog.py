@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +136,9 @@ def test_interrupted_by_hand(tmp_path, toy_run, table):
         sys.executable, "-m", "sbi_da.cli", "infer", str(toy_run), str(path), "--out", str(tmp_path / "out"), "--workers", "2",
         "--draws", "20", "--keep-draws", "4", "--correlations", "--id-column", "source_id",
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # jobs in the background are born deaf to it
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, **pipes, text=True, start_new_session=True, preexec_fn=heard)
     while not list((tmp_path / "out").rglob("done/*.json")) and process.poll() is None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)

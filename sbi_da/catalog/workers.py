@@ -89,7 +89,7 @@ def answer_all(
     stop = context.Event()
     pool = ProcessPoolExecutor(workers, context, _start, (run, os.getpid(), stop))
     try:
-        with _main_left_alone():
+        with _main_left_alone(), _interrupts_ignored():
             waiting: dict[Future[Any], Partition] = {pool.submit(_answer, task, partition): partition for partition in partitions}
         while waiting:
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
@@ -121,9 +121,21 @@ def _main_left_alone() -> Iterator[None]:
 _answerer: Answerer | None = None  # of a worker, loaded once when it starts
 
 
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes that are started in here never hear of Ctrl-C, which reaches all processes; the one that started them answers it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _start(run: Path, parent: int, stop: Any) -> None:
     global _answerer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent answers it
     threading.Thread(target=_end_with, args=(parent, stop), daemon=True).start()
     torch.set_num_threads(1)
     _answerer = Answerer.load(run)
