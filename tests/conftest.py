@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from catalogue_tables import columns_of
 
 from sbi_da.config import Config, TrainingConfig
 from sbi_da.estimator import Estimator
@@ -42,6 +43,13 @@ def toy_estimator(toy_config) -> Estimator:
 def toy_records(toy_config):
     simulator, surveys, _ = build(toy_config)
     return simulate(simulator, surveys, 64, seed=3, missing=toy_config.missing)
+
+
+@pytest.fixture(scope="session")
+def table(toy_config):
+    """A catalogue of 300 objects of the toy."""
+    simulator, surveys, _ = build(toy_config)
+    return columns_of(simulate(simulator, surveys, 300, 5, toy_config.missing), surveys)
 
 
 @pytest.fixture(scope="session")

@@ -1,20 +1,13 @@
 """Inference over catalogues: the same bytes however it is run, nothing lost, nothing mixed up."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from catalogue_tables import columns_of
+from catalogue_tables import QUESTION, answers, by_id, contents, folder_of, rows
 
 from sbi_da.catalog import Flag, Question, infer, read_draws, sources
 from sbi_da.catalog.ledger import Ledger
@@ -24,46 +17,12 @@ from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.records import write_table
 from sbi_da.runs import build
-from sbi_da.simulation import simulate
-
-QUESTION = Question(draws=20, kept_draws=4, correlations=True, id_column="source_id")
-
-
-@pytest.fixture(scope="module")
-def table(toy_config):
-    simulator, surveys, _ = build(toy_config)
-    return columns_of(simulate(simulator, surveys, 300, 5, toy_config.missing), surveys)
 
 
 @pytest.fixture()
 def small_partitions(monkeypatch):
     monkeypatch.setattr(sources, "SMALLEST", 70)
     monkeypatch.setattr(sources, "LARGEST", 70)
-
-
-def rows(table, index):
-    return {name: values[index] for name, values in table.items()}
-
-
-def contents(out):
-    """Every file, by name."""
-    return {p.relative_to(out).as_posix(): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
-
-
-def answers(out):
-    """Columns of the answers, in order."""
-    return pa.concat_tables([pq.read_table(p) for p in sorted((out / "objects").rglob("*.parquet"))])
-
-
-def by_id(out):
-    return answers(out).sort_by("id").combine_chunks()
-
-
-def folder_of(table, path, size=30):
-    path.mkdir()
-    for k, start in enumerate(range(0, len(table["source_id"]), size)):
-        write_table(path / f"part{k}.parquet", rows(table, slice(start, start + size)))
-    return path
 
 
 def test_answers_depend_on_the_object_alone(tmp_path, toy_run, table, small_partitions, rng):
@@ -109,86 +68,6 @@ def test_answers_are_read_by_astropy_and_arviz(tmp_path, toy_run, table):
     infer(toy_run, tmp_path / "a.parquet", tmp_path / "b", Question(draws=10), 1)
     with pytest.raises(SbiDaError, match="--keep-draws"):
         read_draws(tmp_path / "b" / "objects")
-
-
-def test_several_workers_killed_and_resumed(tmp_path, toy_run, table):
-    path = folder_of(table, tmp_path / "catalogue", 20)
-    infer(toy_run, path, tmp_path / "whole", QUESTION, 1)
-    command = [
-        sys.executable, "-m", "sbi_da.cli", "infer", str(toy_run), str(path), "--out", str(tmp_path / "out"), "--workers", "2",
-        "--draws", "20", "--keep-draws", "4", "--correlations", "--id-column", "source_id", "--quiet",
-    ]
-    process = subprocess.Popen(command)
-    while not list((tmp_path / "out").rglob("done/*.json")) and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "out" / "manifest.json").exists()
-    (tmp_path / "out" / "objects" / f".{os.getpid()}.partial.left.parquet").write_bytes(b"half")
-    said = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert said.returncode == 0 and "300 objects in 15 files" in said.stdout, said.stderr
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-
-
-def test_interrupted_by_hand(tmp_path, toy_run, table):
-    path = folder_of(table, tmp_path / "catalogue", 5)
-    command = [
-        sys.executable, "-m", "sbi_da.cli", "infer", str(toy_run), str(path), "--out", str(tmp_path / "out"), "--workers", "2",
-        "--draws", "20", "--keep-draws", "4", "--correlations", "--id-column", "source_id",
-    ]
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # jobs in the background are born deaf to it
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(command, **pipes, text=True, start_new_session=True, preexec_fn=heard)
-    while not list((tmp_path / "out").rglob("done/*.json")) and process.poll() is None:
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 1 and said == "sbi-da: interrupted; the same command goes on from the last finished partition\n"
-    infer(toy_run, path, tmp_path / "whole", QUESTION, 1)
-    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="finds workers by /proc")
-def test_a_worker_that_is_killed(tmp_path, toy_run, table):
-    path = folder_of(table, tmp_path / "catalogue", 2)
-    command = [sys.executable, "-m", "sbi_da.cli", "infer", str(toy_run), str(path), "--out", str(tmp_path / "out"), "--workers", "2"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not list((tmp_path / "out").rglob("done/*.json")) and process.poll() is None:
-        time.sleep(0.01)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    workers = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    os.kill(workers[0], signal.SIGKILL)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 2 and said.count("\n") == 1 and "a worker was ended from outside" in said, said
-    assert infer(toy_run, path, tmp_path / "out", Question(), 1)["counts"]["answered"] == 300
-
-
-def test_a_script_without_a_guard(tmp_path, toy_run, table):
-    path = folder_of(table, tmp_path / "catalogue", 150)
-    script = tmp_path / "script.py"
-    script.write_text(
-        "from sbi_da.catalog import Question, infer\n"
-        f"print(infer({str(toy_run)!r}, {str(path)!r}, {str(tmp_path / 'out')!r}, Question(draws=10), 2)['counts']['answered'])\n"
-    )
-    said = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
-    assert (said.returncode, said.stdout) == (0, "300\n"), said.stderr
-
-
-def test_a_full_disk(tmp_path, toy_run, table):
-    path = folder_of(table, tmp_path / "catalogue", 100)
-    infer(toy_run, path, tmp_path / "whole", Question(draws=100, kept_draws=100, id_column="source_id"), 1)
-    command = [
-        sys.executable, "-m", "sbi_da.cli", "infer", str(toy_run), str(path), "--out", str(tmp_path / "out"), "--workers", "1",
-        "--keep-draws", "100", "--id-column", "source_id", "--quiet",
-    ]
-    limited = ["bash", "-c", 'ulimit -f 40; exec "$@"', "limited", *command]  # no file may be larger than 40 KiB
-    said = subprocess.run(limited, capture_output=True, text=True, check=False)
-    assert said.returncode == 2 and said.stderr.count("\n") == 1, said.stderr
-    assert "cannot be written" in said.stderr and "free space" in said.stderr
-    assert not list(tmp_path.glob("out/**/*partial*"))
-    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 def test_a_finished_inference_is_not_run_again(tmp_path, toy_run, table):
@@ -399,3 +278,31 @@ def test_every_head_answers_each_object_alone(toy_config, table, head, rng):
         part = ask(index)
         for name, values in whole.items():
             assert np.asarray(part[name]).tobytes() == np.asarray(values)[index].tobytes(), name
+
+
+def test_files_of_one_stem_are_refused(tmp_path, toy_run, table):
+    path = folder_of(table, tmp_path / "catalogue", 150)
+    write_table(path / "part0.pq", rows(table, slice(0, 5)))
+    with pytest.raises(SbiDaError, match="part0.parquet and .*part0.pq would both be answered in part0.parquet"):
+        infer(toy_run, path, tmp_path / "out", QUESTION, 1)
+
+
+def test_kept_columns_have_the_type_they_had(tmp_path, toy_run, table, monkeypatch):
+    """Whatever a block of rows happens to hold: the first ones nothing but nulls."""
+    monkeypatch.setattr("sbi_da.catalog.partition.BLOCK", 20)
+    columns = {
+        "note": pa.array([None] * 30 + ["x"] * 20), "pair": pa.array([None] * 30 + [[1.0, 2.0]] * 20),
+        "day": pa.array([None] * 30 + [5] * 20, pa.timestamp("us", "UTC")), "whole": pa.array([None] * 30 + [2**60] * 20),
+        "flag": pa.array([None] * 30 + [True] * 20),
+    }
+    whole = pa.table({**rows(table, slice(0, 50)), **columns})
+    pq.write_table(whole, tmp_path / "a.parquet")
+    infer(toy_run, tmp_path / "a.parquet", tmp_path / "out", QUESTION.model_copy(update={"keep": tuple(columns)}), 1)
+    found = answers(tmp_path / "out")
+    for name in columns:
+        assert found[name].type == whole[name].type and found[name].to_pylist() == whole[name].to_pylist(), name
+
+
+def test_more_draws_kept_than_there_are():
+    with pytest.raises(ValueError, match="20 of 10 draws cannot be kept"):
+        Question(draws=10, kept_draws=20)

@@ -8,24 +8,15 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from catalogue_tables import columns_of
-from test_catalog import QUESTION, contents, folder_of
+from catalogue_tables import QUESTION, contents, folder_of
 
 from sbi_da.catalog import answer_frame, infer
 from sbi_da.errors import SbiDaError
 from sbi_da.records import write_table
-from sbi_da.runs import build
-from sbi_da.simulation import simulate
 
 lsdb = pytest.importorskip("lsdb")
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(scope="module")
-def table(toy_config):
-    simulator, surveys, _ = build(toy_config)
-    return columns_of(simulate(simulator, surveys, 300, 5, toy_config.missing), surveys)
 
 
 @pytest.fixture(scope="module")

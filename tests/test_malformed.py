@@ -16,6 +16,7 @@ from sbi_da.estimator import Estimator
 from sbi_da.runs import build
 from sbi_da.surveys import get_survey
 
+QUESTIONS = [{}, {}, {"id_column": "source_id"}, {"surveys": ("gaia",)}, {"keep": ("source_id",)}, {"keep": ("ra",)}, {"keep": ("",)}]
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -42,7 +43,7 @@ def test_malformed_tables(run, tmp_path, pytestconfig):
     answered = 0
 
     @settings(max_examples=pytestconfig.getoption("malformed"), deadline=None, suppress_health_check=list(HealthCheck), database=None)
-    @given(tables(), st.sampled_from([{}, {}, {"id_column": "source_id"}, {"surveys": ("gaia",)}, {"keep": ("source_id",)}]))
+    @given(tables(), st.sampled_from(QUESTIONS))
     def check(table, question):
         nonlocal answered
         pq.write_table(table, path)
@@ -55,7 +56,11 @@ def test_malformed_tables(run, tmp_path, pytestconfig):
         assert len(found) + len(aside) == len(table)
         assert all(aside["reason"].to_pylist()) and set(aside["row"].to_pylist()) <= set(range(len(table)))
         for name in found.column_names:
-            if pa.types.is_floating(found.schema.field(name).type) and name != "source_id":
+            if name in question.get("keep", ()):
+                index = np.delete(np.arange(len(table)), aside["row"].to_numpy())
+                kept = table[name].cast(found[name].type).take(pa.array(index, pa.int64()))
+                assert repr(found[name].to_pylist()) == repr(kept.to_pylist())
+            elif pa.types.is_floating(found.schema.field(name).type):
                 assert np.isfinite(found[name].to_numpy()).all()
 
     check()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 import sbi_da
+from sbi_da.artefact import fingerprint
 from sbi_da.catalog.flags import Flag
 from sbi_da.catalog.modes import densest
 from sbi_da.catalog.question import Question
@@ -20,6 +22,7 @@ from sbi_da.estimator import Estimator
 from sbi_da.inference import STATISTICS, summarise, summary_units
 from sbi_da.posteriors import Posterior
 from sbi_da.trust import Reference
+from sbi_da.trust.reference import PLACE
 
 __all__ = ["SCHEMA", "Answerer", "described"]
 
@@ -48,6 +51,11 @@ class Answerer:
         estimator = Estimator.load(run)
         return cls(estimator, Reference.load(run, estimator))
 
+    @classmethod
+    def kept(cls, run: Path) -> "Answerer":
+        """Loaded once by each process, and again when the artefact is another one."""
+        return _kept(run, fingerprint(run), fingerprint(run / PLACE, PLACE) if (run / PLACE).is_dir() else "")
+
     def __call__(self, rows: Rows, question: Question) -> dict[str, Any]:
         """Columns of the answer, each of shape ``(object,)``, draws and correlations with a second dimension; see docs/scale.md."""
         observed = self.estimator.layout.read(rows.records)
@@ -70,6 +78,11 @@ class Answerer:
         if clash:
             raise SbiDaError(f"column {clash[0]!r} cannot be kept: the answer has one of that name; rename it")
         return {"id": first.pop("id"), **kept, **first, **columns}
+
+
+@lru_cache(maxsize=2)
+def _kept(run: Path, estimator: str, trust: str) -> Answerer:
+    return Answerer.load(run)
 
 
 def _summaries(posterior: Posterior, derived: tuple[str, ...], question: Question) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,26 +21,19 @@ RETRIES = 3
 """Times that a partition is tried again when its worker is lost."""
 
 
-@lru_cache(maxsize=2)
-def _answerer(run: str, fingerprint: str) -> Answerer:
-    """Loaded once by each worker, which from then on computes with one thread; the fingerprint tells estimators of one place apart."""
-    torch.set_num_threads(1)
-    return Answerer.load(Path(run))
-
-
-def _answer(task: "Task", run: str, fingerprint: str, partition: Partition) -> dict[str, int]:
-    return task(_answerer(run, fingerprint), partition)
+def _answer(task: "Task", run: Path, partition: Partition) -> dict[str, int]:
+    torch.set_num_threads(1)  # for good: a worker may have several threads that answer
+    return task(Answerer.kept(run), partition)
 
 
 def answer_on_cluster(
-    task: "Task", run: Path, fingerprint: str, partitions: Sequence[Partition], address: str, told: Callable[[Partition], None]
+    task: "Task", run: Path, partitions: Sequence[Partition], address: str, told: Callable[[Partition], None]
 ) -> None:
     """Answer partitions.
 
     Args:
         task: what is done with each; its folders are absolute.
         run: where workers load the estimator from.
-        fingerprint: of the estimator.
         partitions: to answer.
         address: of the scheduler.
         told: called with each partition that is done.
@@ -61,7 +53,7 @@ def answer_on_cluster(
     except (OSError, ValueError) as error:
         raise SbiDaError(f"--dask {address}: no scheduler answers there ({' '.join(str(error).split())[:100]})") from None
     try:
-        waiting = {client.submit(_answer, task, str(run), fingerprint, p, retries=RETRIES, pure=False): p for p in partitions}
+        waiting = {client.submit(_answer, task, run, p, retries=RETRIES, pure=False): p for p in partitions}
         for future in as_completed(list(waiting)):
             future.result()
             told(waiting[future])

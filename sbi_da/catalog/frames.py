@@ -4,7 +4,6 @@
 are nulls in the frame, and so absent.
 """
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,6 @@ from sbi_da.records.columns import open_source
 from sbi_da.records.identifiers import ROW_NUMBER
 
 __all__ = ["answer_frame"]
-
-
-@lru_cache(maxsize=2)
-def _answerer(run: str) -> Answerer:
-    """Loaded once by each process."""
-    return Answerer.load(Path(run))
 
 
 def answer_frame(frame: Any, run: str | Path, question: Question) -> Any:
@@ -46,10 +39,10 @@ def answer_frame(frame: Any, run: str | Path, question: Question) -> Any:
 
     if question.id_column is None or question.id_column == ROW_NUMBER:
         raise TableError("a frame is a part of a catalogue and has no row numbers: name its identifiers, Question(id_column=...)")
-    answerer = _answerer(str(run))
     source = open_source(frame)
     if question.id_column not in source.names:
         raise TableError(f"the frame has no column {question.id_column!r}")
+    answerer = Answerer.kept(Path(run))
     ids, reasons = identifiers_of(source, question.id_column, 0)
     unique, counts = np.unique(ids[reasons == ""], return_counts=True)
     with one_thread():

@@ -1,4 +1,4 @@
-"""HATS catalogues (IVOA note, Caplar et al. 2025): sky tables in Parquet files, one for each HEALPix pixel.
+"""HATS catalogues, which LSDB reads (Caplar et al. 2025, arXiv:2501.02103): sky tables in Parquet files, one for each HEALPix pixel.
 
 What they are asked is answered as a HATS catalogue of the same pixels, which LSDB opens beside them.
 """

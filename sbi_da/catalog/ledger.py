@@ -87,7 +87,7 @@ class Ledger:
         """The manifest, if all is done."""
         return _read(self.out / MANIFEST)
 
-    def settle(self, plan: Mapping[str, Any], files: list[File], remember: bool = True) -> None:
+    def settle(self, plan: Mapping[str, Any], files: list[File]) -> None:
         """Write down what is asked of what, or check it against what was written down by an earlier run.
 
         Raises:

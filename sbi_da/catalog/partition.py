@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def answer_partition(
     Raises:
         TableError: what cannot be read or written.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     surveys = answerer.estimator.layout.surveys
@@ -53,7 +55,8 @@ def answer_partition(
             source = open_source(partition.path, start, min(start + BLOCK, partition.stop), partition.title)
             rows = read_rows(source, surveys, question, id_column, partition.first + start - partition.start, repeated)
             own = {name: column.unit for name, column in rows.kept.items() if column.unit}
-            table = _table(answerer(rows, question), {**units, **own}, said)
+            kinds = {name: column.kind for name, column in rows.kept.items()}  # not what happens to be in a block decides the type
+            table = _table(answerer(rows, question), {**units, **own}, kinds, said)
             writer = writer or pq.ParquetWriter(partial, table.schema, compression="zstd")
             writer.write_table(table)
             answered += len(table)
@@ -66,7 +69,7 @@ def answer_partition(
             rejected.parent.mkdir(parents=True, exist_ok=True)
             rejected.write_text(json.dumps(aside))
         os.replace(partial, out)
-    except OSError as error:
+    except (OSError, pa.ArrowException) as error:
         raise TableError(f"{out}: cannot be written ({one_line(error)}){remedy(error)}") from error
     finally:
         if writer is not None and writer.is_open:
@@ -87,7 +90,7 @@ def _repeated(partition: Partition, id_column: str) -> np.ndarray:
     return unique[counts > 1]
 
 
-def _table(columns: dict[str, Any], units: Any, said: dict[bytes, bytes]) -> Any:
+def _table(columns: dict[str, Any], units: Mapping[str, str], kinds: Mapping[str, Any], said: dict[bytes, bytes]) -> Any:
     import pyarrow as pa
 
     arrays, fields = [], []
@@ -96,7 +99,8 @@ def _table(columns: dict[str, Any], units: Any, said: dict[bytes, bytes]) -> Any
         if data.ndim > 1:
             array = pa.FixedSizeListArray.from_arrays(pa.array(data.reshape(-1)), data.shape[1])
         else:
-            array = pa.array(data, mask=np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None)
+            mask = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+            array = pa.array(data, type=kinds.get(name), mask=mask)
         arrays.append(array)
         fields.append(pa.field(name, array.type, metadata={"unit": units[name]} if units.get(name) else None))
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=said))

@@ -1,6 +1,6 @@
 """What is asked of every object of a catalogue. Together with the catalogue and the estimator it decides every byte of the answer."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = ["Question"]
 
@@ -28,3 +28,9 @@ class Question(BaseModel):
     keep: tuple[str, ...] = ()
     correlations: bool = False
     kept_draws: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Question":
+        if self.kept_draws > self.draws:
+            raise ValueError(f"kept_draws: {self.kept_draws} of {self.draws} draws cannot be kept")
+        return self

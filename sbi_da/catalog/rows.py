@@ -85,6 +85,6 @@ def read_rows(
     numbers = np.arange(first, first + len(source))
     held = {k: Measurements(m.channels, m.units, m.value[usable], m.error[usable], m.state[usable]) for k, m in measurements.items()}
     columns = {name: source.column(name) for name in question.keep}
-    kept = {name: Column(c.values[usable], c.missing[usable], c.unit) for name, c in columns.items()}
+    kept = {name: Column(c.values[usable], c.missing[usable], c.unit, c.kind) for name, c in columns.items()}
     records = Records.build(held, numbers[usable], attrs={"domain": "real"})
     return Rows(records, ids[usable], np.asarray(flags, np.int32)[usable], kept, numbers[~usable], reasons[~usable])

@@ -101,7 +101,7 @@ def infer(
             told(count, len(found))
         task = Task(out.resolve(), question, id_column)
         if dask is not None:
-            answer_on_cluster(task, run.resolve(), f"{plan['estimator']} {plan['trust']}", left, dask, heard)
+            answer_on_cluster(task, run.resolve(), left, dask, heard)
         else:
             answer_all(task, answerer, run, left, workers or cores(), heard)
         if root is not None:

@@ -155,8 +155,18 @@ def open_catalogue(title: str, files: Sequence[File], whole: bool, staged: Path)
     for file, path, rows in shapes:
         parts.append(list(_split(file, path, rows, first, most)))
         first += rows
-    different = tuple(parts[k][0] for k in kinds.values())
-    return Catalogue(title, tuple(p for some in parts for p in some), columns, different, malformed)
+    partitions = tuple(partition for several in parts for partition in several)
+    _refuse_clashes(partitions)
+    return Catalogue(title, partitions, columns, tuple(parts[k][0] for k in kinds.values()), malformed)
+
+
+def _refuse_clashes(partitions: Sequence[Partition]) -> None:
+    """Refuse files whose answers would have the same name."""
+    named: dict[str, Partition] = {}
+    for partition in partitions:
+        other = named.setdefault(partition.name, partition)
+        if other is not partition:
+            raise TableError(f"{other.title} and {partition.title} would both be answered in {partition.name}: rename one")
 
 
 def _split(file: File, path: Path, rows: int, first: int, most: int) -> Iterator[Partition]:

@@ -34,11 +34,14 @@ def run(arguments: argparse.Namespace) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from sbi_da.catalog import Question, infer
+    from sbi_da.errors import ConfigError
 
+    if arguments.keep_draws > arguments.draws:
+        raise ConfigError(f"--keep-draws {arguments.keep_draws}: there are {arguments.draws} draws (--draws)")
     question = Question(
         draws=arguments.draws, seed=arguments.seed, surveys=listed(arguments.surveys), id_column=arguments.id_column,
         units=pairs(arguments.unit, "--unit", "COLUMN=UNIT"), keep=listed(arguments.keep) or (),
-        correlations=arguments.correlations, kept_draws=min(arguments.keep_draws, arguments.draws),
+        correlations=arguments.correlations, kept_draws=arguments.keep_draws,
     )
     speed = TextColumn("{task.fields[rate]}")
     quiet = arguments.quiet or not sys.stderr.isatty()

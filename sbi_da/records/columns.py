@@ -52,11 +52,12 @@ def remedy(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """Values of shape ``(row,)``, where they are null, and the unit (None: not stated)."""
+    """Values of shape ``(row,)``, where they are null, the unit (None: not stated), and the Arrow type if there is one."""
 
     values: np.ndarray
     missing: np.ndarray
     unit: str | None = None
+    kind: Any = None
 
 
 class TableSource(Protocol):
@@ -124,7 +125,7 @@ class _Arrow:
             text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
             if whole or text or pa.types.is_floating(kind):
                 data = data.fill_null(pa.scalar(0 if whole else "" if text else np.nan).cast(kind))
-        return Column(data.to_numpy(), missing, unit)
+        return Column(data.to_numpy(), missing, unit, data.type)
 
 
 def _units_of_astropy(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
