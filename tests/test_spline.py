@@ -41,3 +41,19 @@ def test_one_parameter_works():
     torch.manual_seed(0)
     head = SplineHead(1, 4)
     assert head.log_prob(torch.randn(5, 1), torch.randn(5, 4)).shape == (5,)
+
+
+@pytest.mark.parametrize("parameters, bins, hidden", [(2, 6, (16,)), (3, 10, (12, 9)), (5, 4, (17, 8, 11))])
+def test_many_draws_of_an_object_are_those_of_the_flow_itself(parameters, bins, hidden):
+    torch.manual_seed(0)
+    head = SplineHead(parameters, 4, transforms=3, bins=bins, hidden=hidden).double()
+    with torch.no_grad():
+        for p in head.parameters():
+            p.add_(0.4 * torch.randn_like(p))
+    context, noise = torch.randn(6, 4).double(), 3 * torch.randn(6, 50, parameters).double()
+    slow = head.transform(noise, context[:, None].expand(-1, 50, -1))
+    assert (slow.abs() > 5).any()  # beyond the splines, too
+    fast = head.transform(noise, context[:, None])
+    assert torch.allclose(fast, slow, rtol=1e-9, atol=1e-9)
+    each = [torch.autograd.grad(drawn.square().sum(), list(head.parameters())) for drawn in (fast, slow)]
+    assert all(torch.allclose(a, b, rtol=1e-6, atol=1e-6) for a, b in zip(*each, strict=True))

@@ -40,8 +40,9 @@ class Gaussian:
 
     def colour(self, u: Tensor) -> Tensor:
         """Inverse of :meth:`whiten`."""
-        shift = torch.linalg.solve_triangular(self.root, u[..., None], upper=False)[..., 0]
-        return self.location + shift
+        if self.root.ndim > 2 and u.ndim >= self.root.ndim - 1 and self.root.shape[-3] == 1:  # many of each: solved together
+            return self.location + torch.linalg.solve_triangular(self.root[..., 0, :, :], u.mT, upper=False).mT
+        return self.location + torch.linalg.solve_triangular(self.root, u[..., None], upper=False)[..., 0]
 
     def detach(self) -> "Gaussian":
         """The same without gradients."""

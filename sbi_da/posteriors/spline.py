@@ -12,6 +12,7 @@ import torch
 import zuko
 from torch import Tensor, nn
 
+from sbi_da.posteriors import coupling
 from sbi_da.posteriors.gaussian import GaussianLayer
 
 __all__ = ["SplineHead"]
@@ -54,5 +55,8 @@ class SplineHead(nn.Module):
 
     def transform(self, noise: Tensor, context: Tensor) -> Tensor:
         """Map standard normal ``noise``, shape ``(..., parameter)``, to draws; leading dimensions broadcast with the contexts'."""
-        u = self.flow(context).transform.inv(noise)
+        if self.parameters_count > 1 and noise.ndim == 3 and context.shape[1:-1] == (1,):  # many draws of each object
+            u = coupling.draw(list(self.flow.transform.transforms), noise, context[:, 0])
+        else:
+            u = self.flow(context).transform.inv(noise)
         return torch.as_tensor(self.gaussian(context).colour(u))
