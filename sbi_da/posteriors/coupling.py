@@ -7,63 +7,71 @@ objects and draws last, since there are more of these.
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from zuko.flows.autoregressive import MaskedAutoregressiveTransform
 from zuko.nn import MaskedLinear
 
-__all__ = ["draw"]
+__all__ = ["CouplingInverse"]
 
 BOUND, SLOPE = 5.0, 1e-3
 """Of the splines of :class:`zuko.flows.NSF`: the identity beyond, and the least slope."""
 
 
-def draw(transforms: Sequence[nn.Module], noise: Tensor, context: Tensor) -> Tensor:
-    """Map noise to draws, by the inverse of the transforms.
+class CouplingInverse(nn.Module):
+    """Maps noise to many draws of each object, by the inverse of a transform.
 
     Args:
-        transforms: of a :class:`zuko.flows.NSF` with two passes, in the order in which they map draws to noise.
-        noise: shape ``(object, draw, variable)``.
-        context: shape ``(object, context)``.
-
-    Returns:
-        Shape ``(object, draw, variable)``.
+        transform: of a :class:`zuko.flows.NSF` with two passes; its weights are looked up at each call, none are kept here.
     """
-    y, told = noise.permute(2, 0, 1), context.mT
-    for transform in reversed(transforms):
-        assert isinstance(transform, MaskedAutoregressiveTransform)
-        y = _inverse(transform, y, told)
-    return y.permute(1, 2, 0)
 
+    first: Tensor
+    second: Tensor
+    back: Tensor
 
-def _inverse(transform: MaskedAutoregressiveTransform, y: Tensor, context: Tensor) -> Tensor:
-    """Inverse of one transform at ``y``, shape ``(variable, object, draw)``, given contexts ``(context, object)``."""
-    first = transform.order == 0
-    last = torch.repeat_interleave(~first, transform.total)
-    drawn = torch.cat([first, first.new_zeros(len(context))])
-    told = torch.cat([torch.zeros_like(first), first.new_ones(len(context))])
-    fixed, moving = context, []
-    for layer in transform.hyper:
-        if not isinstance(layer, MaskedLinear):
-            fixed = layer(fixed)
-            continue
-        weight = layer.mask * layer.weight
-        reached = last if layer is transform.hyper[-1] else layer.mask[:, drawn].any(1)
-        out = torch.addmm(layer.bias[:, None], weight[:, told], fixed)
-        moving.append((out[reached][..., None], weight[reached][:, drawn]))
-        fixed, drawn, told = out[~reached], reached, ~reached
-    x = torch.empty_like(y)
-    x[first] = h = _spline(fixed[..., None].unflatten(0, (-1, transform.total)), y[first])
-    for layer in transform.hyper:
-        if isinstance(layer, MaskedLinear):
-            same, weight = moving.pop(0)
-            h = (weight @ h.flatten(1)).unflatten(1, h.shape[1:]).add_(same)
-        else:
-            h = layer(h)
-    x[~first] = _spline(h.unflatten(0, (-1, transform.total)), y[~first])
-    return x
+    def __init__(self, transform: MaskedAutoregressiveTransform) -> None:
+        super().__init__()
+        early = transform.order == 0
+        self.total = transform.total
+        layers = [layer for layer in transform.hyper if isinstance(layer, MaskedLinear)]
+        context = layers[0].in_features - len(early)
+        reached = torch.cat([early, torch.zeros(context, dtype=torch.bool)])  # units that see the first half
+        fixed = torch.cat([torch.zeros_like(early), torch.ones(context, dtype=torch.bool)])  # and those that may be used without it
+        places = [reached.nonzero()[:, 0], fixed.nonzero()[:, 0]]
+        for layer in layers:
+            last = layer is layers[-1]
+            reached = torch.repeat_interleave(~early, self.total) if last else layer.mask[:, reached].any(1)
+            places += [reached.nonzero()[:, 0], (~reached).nonzero()[:, 0]]
+        for k, place in enumerate(places):
+            self.register_buffer(f"units_{k}", place, persistent=False)
+        self.register_buffer("first", early.nonzero()[:, 0], persistent=False)
+        self.register_buffer("second", (~early).nonzero()[:, 0], persistent=False)
+        self.register_buffer("back", torch.argsort(torch.cat([self.first, self.second])), persistent=False)
+
+    def forward(self, transform: MaskedAutoregressiveTransform, y: Tensor, context: Tensor) -> Tensor:
+        """The inverse at ``y``, shape ``(variable, object, draw)``, given contexts ``(context, object)``."""
+        fixed, moving = context, []
+        drawn, told, layers = self.units_0, self.units_1, 0
+        for layer in transform.hyper:
+            if not isinstance(layer, MaskedLinear):
+                fixed = layer(fixed)
+                continue
+            layers += 1
+            rows, others = getattr(self, f"units_{2 * layers}"), getattr(self, f"units_{2 * layers + 1}")
+            weight = layer.mask * layer.weight
+            out = torch.addmm(layer.bias[:, None], weight[:, told], fixed)
+            moving.append((out[rows][..., None], weight[rows][:, drawn]))
+            fixed, drawn, told = out[others], rows, others
+        h = first = _spline(fixed[..., None].unflatten(0, (-1, self.total)), y[self.first])
+        for layer in transform.hyper:
+            if isinstance(layer, MaskedLinear):
+                same, weight = moving.pop(0)
+                h = (weight @ h.flatten(1)).unflatten(1, h.shape[1:]).add_(same)
+            else:
+                h = layer(h)
+        second = _spline(h.unflatten(0, (-1, self.total)), y[self.second])
+        return torch.cat([first, second])[self.back]
 
 
 def _spline(phi: Tensor, y: Tensor) -> Tensor:

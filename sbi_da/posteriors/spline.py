@@ -12,7 +12,7 @@ import torch
 import zuko
 from torch import Tensor, nn
 
-from sbi_da.posteriors import coupling
+from sbi_da.posteriors.coupling import CouplingInverse
 from sbi_da.posteriors.gaussian import GaussianLayer
 
 __all__ = ["SplineHead"]
@@ -40,6 +40,7 @@ class SplineHead(nn.Module):
             parameters, context, bins=bins, transforms=transforms, passes=min(2, parameters),
             hidden_features=tuple(hidden), activation=nn.SiLU,
         )
+        self.inverses = nn.ModuleList(CouplingInverse(t) for t in self.flow.transform.transforms if parameters > 1)
         self.gaussian = GaussianLayer(parameters, context, hidden[-1])
 
     def log_prob(self, z: Tensor, context: Tensor) -> Tensor:
@@ -56,7 +57,10 @@ class SplineHead(nn.Module):
     def transform(self, noise: Tensor, context: Tensor) -> Tensor:
         """Map standard normal ``noise``, shape ``(..., parameter)``, to draws; leading dimensions broadcast with the contexts'."""
         if self.parameters_count > 1 and noise.ndim == 3 and context.shape[1:-1] == (1,):  # many draws of each object
-            u = coupling.draw(list(self.flow.transform.transforms), noise, context[:, 0])
+            y, told = noise.permute(2, 0, 1), context[:, 0].mT
+            for transform, inverse in zip(reversed(self.flow.transform.transforms), reversed(self.inverses), strict=True):
+                y = inverse(transform, y, told)
+            u = y.permute(1, 2, 0)
         else:
             u = self.flow(context).transform.inv(noise)
         return torch.as_tensor(self.gaussian(context).colour(u))
