@@ -3,8 +3,10 @@
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from catalogue_tables import columns_of
-from scipy.stats import chi2, kstest
+from scipy.special import logsumexp
+from scipy.stats import chi2, kstest, multivariate_normal
 from sklearn.metrics import roc_auc_score
 
 from sbi_da.catalog import Flag, Question, infer
@@ -15,6 +17,7 @@ from sbi_da.records import ABSENT, OBSERVED, write_table
 from sbi_da.runs import build, sources_of
 from sbi_da.simulation import simulate
 from sbi_da.trust import Reference, TrustTraining, learn_reference
+from sbi_da.trust.faults import FAULTY, KINDS, LARGEST, LEAST, spoilt
 from sbi_da.trust.learning import features_of
 from sbi_da.trust.tails import Tails
 
@@ -108,8 +111,71 @@ def test_a_shifted_survey_stands_out(learned, observed):
     value[:, 2:4] += 4.0
     clean, shifted = p_values(learned, whole), p_values(learned, Observations(value, whole.error, whole.state))
     truth = np.repeat([0, 1], len(whole))
-    for name in ("conflict_modality_b", "all"):
+    for name in ("conflict_modality_b", "fault_modality_b", "fault", "all"):
         assert roc_auc_score(truth, -np.log(np.concatenate([clean[name], shifted[name]]))) > 0.95
+
+
+def test_faults_are_what_they_are_called():
+    torch.manual_seed(0)
+    own = torch.tensor([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 0], [0, 0, 0, 0, 0, 1]]) > 0
+    unit = torch.tensor([1.0, 1.0, -1.0, 1.0, 1.0, -2.0])  # the third is a parallax, the last a temperature
+    value, error = torch.randn(4000, 6), torch.rand(4000, 6) + 0.1
+    state = torch.where(torch.rand(4000, 6) < 0.3, ABSENT, OBSERVED).to(torch.uint8)
+    new, new_error, new_state, fault = spoilt(value, error, state, own, unit)
+    away, survey = new - value, (fault - 1) % 3
+    assert (away[fault == 0] == 0).all() and (new_state[fault == 0] == state[fault == 0]).all()
+    assert 0.5 < (fault > 0).float().mean() < FAULTY
+    for number, kind in enumerate(KINDS):
+        rows = (fault > 0) & ((fault - 1) // 3 == number)
+        assert set(survey[rows].tolist()) == ({0, 1} if kind == "trend" else {0, 1, 2})
+        assert (away[rows][~own[survey[rows]]] == 0).all(), "other surveys are left alone"
+        if kind == "mismatch":
+            one = torch.nonzero(rows & (survey == 1))[0, 0]
+            assert (value[:, 3:5] == new[one, 3:5]).all(1).sum() == 1 and (new_state != state)[rows].any()
+            continue
+        assert (new_state == state)[rows].all()
+        assert ((away != 0) & (state == OBSERVED))[rows].any(1).all(), "something that was measured is wrong"
+        first = away[rows & (survey == 0)]
+        if kind == "offset":
+            both = (first[:, :2] != 0).all(1)
+            assert both.any() and torch.allclose(first[both, 0], first[both, 1], atol=1e-5) and (first[:, 2] == 0).all()
+        elif kind == "trend":
+            ratio = (first[:, 0] / first[:, 1])[(first[:, :2] != 0).all(1)]
+            assert (first[:, 2] == 0).all() and (ratio > 0).all() and (ratio > 1).any() and (ratio < 1).any()
+        else:
+            assert ((away[rows] != 0).sum(1) == 1).all()
+        amount = away[rows].abs()[away[rows] != 0]
+        assert amount.max() < 2 * LARGEST * 1.01 and (amount.min() > LEAST * 0.99 or kind == "trend")
+    ratio = (new_error / error)[fault == 0]
+    assert torch.allclose(ratio[:, 0], ratio[:, 1]) and 0.07 < float(ratio[:, 0].log10().std()) < 0.13
+
+
+def test_no_test_finds_offsets_much_better(toy_config, learned, observed):
+    """Beside the ratio of exact likelihoods, which by Neyman and Pearson nothing surpasses."""
+    whole = observed.take((observed.state == OBSERVED).all(1))
+    simulator = build(toy_config)[0]
+    matrix = np.concatenate(list(simulator.matrices.values()))
+    law = multivariate_normal(np.zeros(8), matrix @ matrix.T + simulator.noise**2 * np.eye(8))
+    scale = learned[0].encoder.scale[0].numpy()
+    rng = np.random.default_rng(3)
+
+    def amounts(count):
+        size = np.exp(rng.uniform(np.log(LEAST), np.log(LARGEST), (count, 2))) * rng.choice([-1, 1], (count, 2))
+        return np.pad(size * scale[2:4], ((0, 0), (2, 4)))
+
+    shifted = whole.value + amounts(len(whole))
+    trials = amounts(4000)
+
+    def exact(x):
+        return np.array([logsumexp(law.logpdf(row - trials)) for row in x]) - law.logpdf(x)
+
+    def found(x):
+        return -np.log(p_values(learned, Observations(x, whole.error, whole.state))["fault_modality_b"])
+
+    truth = np.repeat([0, 1], len(whole))
+    best = roc_auc_score(truth, np.concatenate([exact(whole.value), exact(shifted)]))
+    reached = roc_auc_score(truth, np.concatenate([found(whole.value), found(shifted)]))
+    assert best > 0.75 and reached > best - 0.03
 
 
 def test_saved_and_loaded(tmp_path, learned, observed):

@@ -13,7 +13,7 @@ HELP = "learn to tell objects that look like no simulation, or whose surveys dis
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, and how long to learn."""
     parser.add_argument("run", type=Path, metavar="RUN")
-    parser.add_argument("--steps", type=whole(1), default=12_000, metavar="N", help="of the training (default 12000)")
+    parser.add_argument("--steps", type=whole(1), default=8_000, metavar="N", help="of the training (default 8000)")
     parser.add_argument("--seed", type=whole(0), default=0)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
