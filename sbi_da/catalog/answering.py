@@ -46,24 +46,31 @@ class Answerer:
     reference: Reference | None = None
 
     @classmethod
-    def load(cls, run: Path) -> "Answerer":
-        """From an artefact, or the run that made it."""
+    def load(cls, run: Path, device: str = "cpu") -> "Answerer":
+        """From an artefact, or the run that made it, to compute on a device."""
         estimator = Estimator.load(run)
-        return cls(estimator, Reference.load(run, estimator))
+        return cls(estimator, Reference.load(run, estimator)).to(device)
 
     @classmethod
-    def kept(cls, run: Path) -> "Answerer":
+    def kept(cls, run: Path, device: str = "cpu") -> "Answerer":
         """Loaded once by each process, and again when the artefact is another one."""
-        return _kept(run, fingerprint(run), fingerprint(run / PLACE, PLACE) if (run / PLACE).is_dir() else "")
+        return _kept(run, device, fingerprint(run), fingerprint(run / PLACE, PLACE) if (run / PLACE).is_dir() else "")
+
+    def to(self, device: str | torch.device) -> "Answerer":
+        """Compute on a device."""
+        self.estimator.to(device)
+        if self.reference is not None:
+            self.reference.to(device)
+        return self
 
     def __call__(self, rows: Rows, question: Question) -> dict[str, Any]:
         """Columns of the answer, each of shape ``(object,)``, draws and correlations with a second dimension; see docs/scale.md."""
         observed = self.estimator.layout.read(rows.records)
-        context = torch.empty(len(observed), self.estimator.told.size)
+        context = torch.empty(len(observed), self.estimator.told.size, device=next(self.estimator.parameters()).device)
         names = self.reference.columns if self.reference else []
         strange = {name: np.full(len(observed), np.nan, np.float32) for name in names}
         for some, features, part in steady_features(self.estimator, observed, real=True):
-            context[some] = features.told[: len(some)].cpu()
+            context[torch.from_numpy(some).to(context.device)] = features.told[: len(some)]
             if self.reference:
                 found = self.reference.statistics(self.estimator, features, part["value"], part["error"], part["state"])
                 for name, p in self.reference.p_values(found).items():
@@ -81,8 +88,8 @@ class Answerer:
 
 
 @lru_cache(maxsize=2)
-def _kept(run: Path, estimator: str, trust: str) -> Answerer:
-    return Answerer.load(run)
+def _kept(run: Path, device: str, estimator: str, trust: str) -> Answerer:
+    return Answerer.load(run, device)
 
 
 def _summaries(posterior: Posterior, derived: tuple[str, ...], question: Question) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sbi_da.catalog.answering import Answerer
+from sbi_da.catalog.devices import usable
 from sbi_da.catalog.sources import Partition
 from sbi_da.errors import SbiDaError
 
@@ -23,7 +24,7 @@ RETRIES = 3
 
 def _answer(task: "Task", run: Path, partition: Partition) -> dict[str, int]:
     torch.set_num_threads(1)  # for good: a worker may have several threads that answer
-    return task(Answerer.kept(run), partition)
+    return task(Answerer.kept(run, usable(task.device)), partition)
 
 
 def answer_on_cluster(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sbi_da.catalog.answering import Answerer
+from sbi_da.catalog.devices import usable
 from sbi_da.catalog.flags import Flag
 from sbi_da.catalog.question import Question
 from sbi_da.catalog.rows import identifiers_of, read_rows
@@ -21,13 +22,14 @@ from sbi_da.records.identifiers import ROW_NUMBER
 __all__ = ["answer_frame"]
 
 
-def answer_frame(frame: Any, run: str | Path, question: Question) -> Any:
+def answer_frame(frame: Any, run: str | Path, question: Question, device: str = "cpu") -> Any:
     """Answer the rows of a :class:`pandas.DataFrame`.
 
     Args:
         frame: one partition, with the columns of the surveys.
         run: an estimator's artefact, or the run that made it, which every process sees.
         question: what is asked; it must name the column of identifiers, on which draws depend.
+        device: that computes, as of :func:`~sbi_da.catalog.infer`.
 
     Returns:
         A frame with the same index, columns as in docs/scale.md; rows without an identifier have the flag 64 and no numbers.
@@ -42,7 +44,7 @@ def answer_frame(frame: Any, run: str | Path, question: Question) -> Any:
     source = open_source(frame)
     if question.id_column not in source.names:
         raise TableError(f"the frame has no column {question.id_column!r}")
-    answerer = Answerer.kept(Path(run))
+    answerer = Answerer.kept(Path(run), usable(device))
     ids, reasons = identifiers_of(source, question.id_column, 0)
     unique, counts = np.unique(ids[reasons == ""], return_counts=True)
     with one_thread():

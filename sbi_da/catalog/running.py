@@ -6,9 +6,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sbi_da.artefact import fingerprint
 from sbi_da.catalog.answering import Answerer
 from sbi_da.catalog.dask_workers import answer_on_cluster
+from sbi_da.catalog.devices import usable
 from sbi_da.catalog.hats import describe, positions
 from sbi_da.catalog.identification import choose_identifiers
 from sbi_da.catalog.ledger import Ledger
@@ -37,6 +40,7 @@ def infer(
     workers: int | None = None,
     dask: str | None = None,
     told: Told | None = None,
+    device: str | None = None,
 ) -> dict[str, Any]:
     """Answer a question about every row of a catalogue.
 
@@ -52,6 +56,8 @@ def infer(
         workers: processes; None: one for each core.
         dask: address of a Dask scheduler whose workers see these files and answer in place of processes here; None: none.
         told: hears of progress.
+        device: that computes, ``cpu`` or ``cuda``; None: a graphics processor if this machine has one, of Dask's workers their
+            processors. Another kind of device adds in another order, so an inference is finished on the kind it was begun with.
 
     Returns:
         The manifest.
@@ -60,7 +66,8 @@ def infer(
         SbiDaError: in one line, what is wrong, where, and what to do.
     """
     run, out, question = Path(run), Path(out).expanduser(), question or Question()
-    answerer = Answerer.load(run)
+    device = usable(device) if dask is None else device or "cpu"  # its workers may have what this machine has not
+    answerer = Answerer.load(run, device if dask is None else "cpu")
     estimator = answerer.estimator
     if estimator.target != "density":
         raise SbiDaError(f"{run}: infers the {estimator.target} {', '.join(estimator.parameter_names)}: ask sbi-da query")
@@ -76,7 +83,8 @@ def infer(
         versions = {name: version(name) for name in VERSIONS}
         asked = question.model_dump(mode="json")
         trust = fingerprint(run / PLACE, PLACE) if answerer.reference else None
-        plan = {"schema": 1, "estimator": fingerprint(run), "trust": trust, "question": asked, "versions": versions}
+        kind = torch.device(device).type
+        plan = {"schema": 1, "estimator": fingerprint(run), "trust": trust, "question": asked, "versions": versions, "device": kind}
         ledger.settle(plan, files)
         if (finished := ledger.finished) is not None:
             return finished
@@ -99,7 +107,7 @@ def infer(
 
         if told is not None:
             told(count, len(found))
-        task = Task(out.resolve(), question, id_column)
+        task = Task(out.resolve(), question, id_column, device)
         if dask is not None:
             answer_on_cluster(task, run.resolve(), left, dask, heard)
         else:

@@ -45,7 +45,8 @@ def steady_features(estimator: Estimator, observed: Observations, real: bool = F
 
 def _tokens(estimator: Estimator, observed: Observations) -> np.ndarray:
     """How many tokens each object has, shape ``(object,)``."""
-    present = estimator.encoder.present(torch.from_numpy(np.ascontiguousarray(observed.state))).numpy()
+    device = estimator.encoder.membership.device
+    present = estimator.encoder.present(torch.from_numpy(np.ascontiguousarray(observed.state)).to(device)).cpu().numpy()
     for name, image in observed.images.items():
         present[:, 1 + estimator.surveys.index(name)] |= (image.state != ABSENT).any(1)
     return present.sum(1)
@@ -62,9 +63,10 @@ def chunks(posterior: Posterior, draws: int) -> Iterator[tuple[slice, Posterior]
     Yields:
         Which objects, and their posteriors; behind them stand repeats, to be cut off.
     """
-    call = objects_per_call(draws)
+    call = objects_per_call(draws, posterior.context.device)
     size = max(1, CHUNK * 100 // (draws * call)) * call
     for start in range(0, len(posterior), size):
         rows = np.arange(start, min(start + size, len(posterior)))
         index = filled(rows, call)
-        yield slice(start, start + len(rows)), replace(posterior, context=posterior.context[index], ids=posterior.ids[index])
+        context = posterior.context[torch.from_numpy(index).to(posterior.context.device)]
+        yield slice(start, start + len(rows)), replace(posterior, context=context, ids=posterior.ids[index])

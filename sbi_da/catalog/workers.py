@@ -36,11 +36,13 @@ class Task:
         out: folder of the inference, absolute.
         question: what is asked.
         id_column: of identifiers, or ``"#row"``.
+        device: that computes.
     """
 
     out: Path
     question: Question
     id_column: str
+    device: str = "cpu"
 
     def __call__(self, answerer: Answerer, partition: Partition) -> dict[str, int]:
         """Answer a partition and write down that it is done; returns its counts."""
@@ -87,7 +89,7 @@ def answer_all(
         return
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    pool = ProcessPoolExecutor(workers, context, _start, (run, os.getpid(), stop))
+    pool = ProcessPoolExecutor(workers, context, _start, (run, task.device, os.getpid(), stop))
     try:
         with _main_left_alone(), _interrupts_ignored():
             waiting: dict[Future[Any], Partition] = {pool.submit(_answer, task, partition): partition for partition in partitions}
@@ -134,11 +136,11 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _start(run: Path, parent: int, stop: Any) -> None:
+def _start(run: Path, device: str, parent: int, stop: Any) -> None:
     global _answerer
     threading.Thread(target=_end_with, args=(parent, stop), daemon=True).start()
     torch.set_num_threads(1)
-    _answerer = Answerer.load(run)
+    _answerer = Answerer.load(run, device)
 
 
 def _answer(task: Task, partition: Partition) -> dict[str, int]:

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep-draws", type=whole(0), default=0, metavar="N", help="also N draws of every quantity, compressed")
     parser.add_argument("--workers", type=whole(1), metavar="N", help="processes (default: one for each core)")
     parser.add_argument("--dask", metavar="ADDRESS", help="of a Dask scheduler, whose workers answer instead")
+    parser.add_argument("--device", metavar="NAME", help="cpu or cuda (default: a graphics processor if there is one)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -57,7 +58,8 @@ def run(arguments: argparse.Namespace) -> None:
         progress.update(bar, completed=done, total=total, rate=f"{fresh / seconds:,.0f} objects/s" if fresh else "")
 
     try:
-        manifest = infer(arguments.run, arguments.catalogue, arguments.out, question, arguments.workers, arguments.dask, told)
+        place = arguments.run, arguments.catalogue, arguments.out
+        manifest = infer(*place, question, arguments.workers, arguments.dask, told, arguments.device)
     finally:
         progress.stop()
     counts = manifest["counts"]

@@ -110,7 +110,8 @@ class RecalibratedHead:
 
     def transform(self, noise: Tensor, context: Tensor) -> Tensor:
         """Standard normal noise to draws."""
-        return self.head.transform(self.recalibration.mean + noise @ self.recalibration.root.T, context)
+        law = self.recalibration
+        return self.head.transform(law.mean.to(noise.device) + noise @ law.root.to(noise.device).T, context)
 
 
 def fit_recalibration(noise: Tensor, strength: float = STRENGTH) -> Recalibration:

@@ -11,7 +11,7 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 
 
 def _rate(velocity: Velocity, time: float, x: Tensor) -> Tensor:
-    return velocity(x.new_tensor(time), x)
+    return velocity(x.new_full((), time), x)
 
 
 def _midpoint(velocity: Velocity, x: Tensor, time: float, step: float) -> Tensor:

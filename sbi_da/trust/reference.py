@@ -83,16 +83,16 @@ class Reference(nn.Module):
             odds, each = (softplus(x.double()).cpu().numpy() for x in self.finder.log_odds(logits))
         present = features.present.cpu().numpy()
         seen = ((state == OBSERVED).double() @ self.predictor.own.double().mT).long().cpu().numpy()
-        alike = np.zeros(len(seen), int)  # odds allow for what was measured: all are compared with all
+        several = np.minimum(2, (seen > 0).sum(1))  # odds allow for what was measured, but one survey cannot disagree with itself
         values = {"context": np.where(present.any(1), distance[:, 0], np.nan), FAULT: np.where(seen.any(1), odds, np.nan)}
-        groups = {"context": (seen > 0).sum(1), FAULT: alike}
+        groups = {"context": (seen > 0).sum(1), FAULT: several}
         for k, name in enumerate(self.surveys):
             values[f"features_{name}"] = np.where(present[:, k], distance[:, 1 + k], np.nan)
             groups[f"features_{name}"] = seen[:, k]
             values[f"conflict_{name}"] = np.where(number[:, k] > 0, conflict[:, k].astype(float), np.nan)
             groups[f"conflict_{name}"] = number[:, k]
             values[f"{FAULT}_{name}"] = np.where(seen[:, k] > 0, each[:, k], np.nan)
-            groups[f"{FAULT}_{name}"] = alike
+            groups[f"{FAULT}_{name}"] = several
         return Statistics(values, groups)
 
     def calibrate(self, found: Statistics, weight: np.ndarray) -> None:
@@ -100,7 +100,7 @@ class Reference(nn.Module):
         groups = {k: int(found.group[k].max(initial=0)) + 1 for k in found.value}
         self.tails = {k: Tails.fit(v, found.group[k], groups[k], weight) for k, v in found.value.items()}
         least = _least(self._each(found))
-        self.tails[WHOLE] = Tails.fit(least, np.zeros(len(least), int), 1, weight)
+        self.tails[WHOLE] = Tails.fit(least, found.group[FAULT], 3, weight)
 
     def _each(self, found: Statistics) -> dict[str, np.ndarray]:
         return {k: self.tails[k](v, np.minimum(found.group[k], len(self.tails[k].slope) - 1)) for k, v in found.value.items()}
@@ -108,8 +108,7 @@ class Reference(nn.Module):
     def p_values(self, found: Statistics) -> dict[str, np.ndarray]:
         """Shares of simulated objects that are stranger, by :attr:`columns`, each of shape ``(object,)``; NaN where nothing can be said."""
         p = self._each(found)
-        least = _least(p)
-        return {**p, WHOLE: self.tails[WHOLE](least, np.zeros(len(least), int))}
+        return {**p, WHOLE: self.tails[WHOLE](_least(p), found.group[FAULT])}
 
     def save(self, run: Path, estimator: Path) -> Path:
         """Write it into a run's folder; ``estimator`` is the artefact it belongs to."""

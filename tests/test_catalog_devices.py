@@ -1,0 +1,74 @@
+"""Answers computed on another device than the processor, and devices that are not there."""
+
+import numpy as np
+import pytest
+import torch
+from second_device import second_device
+
+from sbi_da.catalog import Question, infer
+from sbi_da.catalog.answering import Answerer
+from sbi_da.catalog.devices import usable
+from sbi_da.catalog.rows import read_rows
+from sbi_da.config import Config
+from sbi_da.distillation import fast_copy
+from sbi_da.errors import SbiDaError
+from sbi_da.posteriors.recalibration import Invertible, Recalibration
+from sbi_da.records.columns import open_source
+from sbi_da.runs import build, sources_of
+from sbi_da.trust import TrustTraining, learn_reference
+
+QUESTION = Question(draws=20, id_column="source_id", correlations=True)
+
+
+@pytest.mark.parametrize("head", ["spline", "mixture", "flow_matching", "few_step"])
+def test_another_device_answers_alike(toy_config, table, head):
+    content = toy_config.model_dump()
+    content["network"] |= {"head": "spline" if head == "few_step" else head}
+    estimator = build(Config.model_validate(content))[2]
+    estimator = fast_copy(estimator) if head == "few_step" else estimator
+    torch.manual_seed(3)
+    for parameter in estimator.parameters():
+        torch.nn.init.normal_(parameter, std=0.15)
+    if isinstance(estimator.head, Invertible):
+        size = len(estimator.parameter_names)
+        estimator.recalibration = Recalibration(0.1 * torch.ones(size), 1.2 * torch.eye(size))
+    how = TrustTraining(steps=2, batch=64, objects=4000, width=16, fault_width=16)
+    answerer = Answerer(estimator.eval(), learn_reference(estimator, sources_of(estimator), how))
+    rows = read_rows(open_source(table), estimator.layout.surveys, QUESTION, "source_id")
+    here = answerer(rows, QUESTION)
+    with second_device() as device:
+        there = answerer.to(device)(rows, QUESTION)
+    assert here.keys() == there.keys() and "p_fault" in here
+    for name, values in here.items():
+        if np.asarray(values).dtype.kind == "f":
+            np.testing.assert_allclose(there[name], values, rtol=2e-4, atol=2e-4, err_msg=name)
+        else:
+            assert (np.asarray(there[name]) == np.asarray(values)).all(), name
+
+
+def test_the_second_device_is_one():
+    with second_device() as device:
+        with pytest.raises(RuntimeError, match="two devices"):
+            torch.ones(3, device=device) + torch.ones(3)
+        with pytest.raises(RuntimeError):
+            torch.ones(3, device=device).numpy()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_a_device_that_is_not_there(tmp_path, toy_run):
+    assert usable(None) == "cpu"
+    with pytest.raises(SbiDaError, match="'cuda': PyTorch sees 0 such devices here: use cpu"):
+        infer(toy_run, tmp_path / "a.parquet", tmp_path / "out", device="cuda")
+    with pytest.raises(SbiDaError, match="'gpu': is none of cpu, cuda"):
+        usable("gpu")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no graphics processor")
+def test_a_graphics_processor_answers_alike(toy_run, table):
+    answerer = Answerer.load(toy_run)
+    rows = read_rows(open_source(table), answerer.estimator.layout.surveys, QUESTION, "source_id")
+    here = answerer(rows, QUESTION)
+    there = answerer.to("cuda")(rows, QUESTION)
+    for name in answerer.estimator.parameter_names:
+        np.testing.assert_allclose(there[f"{name}_mean"], here[f"{name}_mean"], rtol=1e-3, atol=1e-3)
