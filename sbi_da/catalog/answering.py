@@ -19,8 +19,9 @@ from sbi_da.catalog.rows import Rows
 from sbi_da.catalog.steady import chunks, steady_features
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
-from sbi_da.inference import STATISTICS, summarise, summary_units
+from sbi_da.inference import QUANTILES, STATISTICS, summarise, summary_units
 from sbi_da.posteriors import Posterior
+from sbi_da.posteriors.exact import alone, exact_summaries
 from sbi_da.trust import Reference
 from sbi_da.trust.reference import PLACE
 
@@ -28,6 +29,9 @@ __all__ = ["SCHEMA", "Answerer", "described"]
 
 STRANGE = 1e-3
 """p-value below which an object is flagged."""
+
+WITHOUT = 100
+"""Draws that objects computed at a time would have, if no draws are wanted."""
 
 SCHEMA = 1
 """Of the columns of an answer."""
@@ -63,6 +67,19 @@ class Answerer:
             self.reference.to(device)
         return self
 
+    def check(self, question: Question) -> None:
+        """Refuse what this estimator cannot be asked.
+
+        Raises:
+            SbiDaError: summaries without draws that need them.
+        """
+        prior, head = self.estimator.density
+        closed = alone(head, prior)
+        drawn = [name for name in (*prior.names, *self.estimator.derived) if name not in closed]
+        if drawn and not question.draws:
+            why = "closed forms are of mixtures (network.head=mixture)" if not closed else "they depend on other parameters, or are derived"
+            raise SbiDaError(f"no draws: the summaries of {', '.join(drawn)} need some: {why}")
+
     def __call__(self, rows: Rows, question: Question) -> dict[str, Any]:
         """Columns of the answer, each of shape ``(object,)``, draws and correlations with a second dimension; see docs/scale.md."""
         observed = self.estimator.layout.read(rows.records)
@@ -94,26 +111,33 @@ def _kept(run: Path, device: str, estimator: str, trust: str) -> Answerer:
 
 def _summaries(posterior: Posterior, derived: tuple[str, ...], question: Question) -> dict[str, Any]:
     """Columns that summarise posteriors."""
-    prior = posterior.prior
+    prior, closed = posterior.prior, alone(posterior.head, posterior.prior)
     names, n = [*prior.names, *derived], len(posterior)
-    summary = {name: np.empty((len(STATISTICS) + 1, n), np.float32) for name in names}
+    summary = {name: np.full((len(STATISTICS) + 1, n), np.nan, np.float32) for name in names}
     correlation = np.empty((n, len(names) * (len(names) - 1) // 2), np.float32)
     draws = {name: np.empty((n, question.kept_draws), np.float16) for name in names}
-    for some, part in chunks(posterior, question.draws):
+    for some, part in chunks(posterior, question.draws or WITHOUT):
+        count = some.stop - some.start
+        exact = exact_summaries(part, closed, QUANTILES, question.draws or WITHOUT)
+        for name in closed:
+            summary[name][:-1, some] = exact[name][:, :count]
+        if not question.draws:
+            continue
         found = part.quantities(part.normal_scores(question.draws, question.seed))
         best = densest(np.stack([found[name] for name in prior.names], axis=-1))
-        count = some.stop - some.start
         for name in names:
             values = found[name]
-            mode = np.take_along_axis(values, best[:, None], axis=1)[:, 0]
-            summary[name][:, some] = np.concatenate([summarise(values), mode[None]])[:, :count]
+            if name not in closed:
+                summary[name][:-1, some] = summarise(values)[:, :count]
+            summary[name][-1, some] = np.take_along_axis(values, best[:, None], axis=1)[:count, 0]
             if question.kept_draws:
                 draws[name][some] = _standard(values)[:count, : question.kept_draws]
         if question.correlations:
             correlation[some] = _correlations(np.stack([found[name] for name in names], axis=1))[:count]
     columns: dict[str, Any] = {}
     for name in names:
-        columns |= {f"{name}_{s}": row for s, row in zip((*STATISTICS, "map"), summary[name], strict=True)}
+        said = (*STATISTICS, "map") if question.draws else STATISTICS
+        columns |= {f"{name}_{s}": row for s, row in zip(said, summary[name], strict=False)}
     columns["edge"] = np.min([_edge(summary[name], prior.bounds(name)) for name in prior.names], axis=0)
     if question.correlations:
         columns["correlations"] = correlation

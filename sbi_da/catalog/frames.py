@@ -45,6 +45,7 @@ def answer_frame(frame: Any, run: str | Path, question: Question, device: str = 
     if question.id_column not in source.names:
         raise TableError(f"the frame has no column {question.id_column!r}")
     answerer = Answerer.kept(Path(run), usable(device))
+    answerer.check(question)
     ids, reasons = identifiers_of(source, question.id_column, 0)
     unique, counts = np.unique(ids[reasons == ""], return_counts=True)
     with one_thread():

@@ -9,7 +9,7 @@ class Question(BaseModel):
     """Options of an inference.
 
     Attributes:
-        draws: from the posterior of each object.
+        draws: from the posterior of each object; 0: none, if the estimator's posteriors need none to be summarised.
         seed: of the draws; those of an object depend on it and on the object's identifier only.
         surveys: read only these; all if None.
         id_column: of identifiers; None: the first of the surveys' that has the fewest nulls, else the row number; ``"#row"``: that.
@@ -20,7 +20,7 @@ class Question(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    draws: int = Field(100, ge=2)
+    draws: int = Field(100, ge=0)
     seed: int = Field(0, ge=0)
     surveys: tuple[str, ...] | None = None
     id_column: str | None = None
@@ -31,6 +31,8 @@ class Question(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "Question":
+        if self.draws == 1 or (self.correlations and not self.draws):
+            raise ValueError(f"draws: {self.draws} have no {'correlations' if self.correlations else 'standard deviation'}")
         if self.kept_draws > self.draws:
             raise ValueError(f"kept_draws: {self.kept_draws} of {self.draws} draws cannot be kept")
         return self

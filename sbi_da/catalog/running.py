@@ -71,6 +71,7 @@ def infer(
     estimator = answerer.estimator
     if estimator.target != "density":
         raise SbiDaError(f"{run}: infers the {estimator.target} {', '.join(estimator.parameter_names)}: ask sbi-da query")
+    answerer.check(question)
     for name in question.surveys or ():
         if name not in estimator.surveys:
             raise UnknownNameError("survey", name, estimator.surveys, "which this estimator was trained with")

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("catalogue", metavar="CATALOGUE", help="Parquet (a file, a folder, a HATS catalogue), FITS, CSV, ECSV, VOTable")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     table_arguments(parser)
-    parser.add_argument("--draws", type=whole(2), default=100, metavar="N", help="of each object, for the summaries (default 100)")
+    parser.add_argument("--draws", type=whole(0), default=100, metavar="N", help="of each object, for the summaries (default 100); 0: none")
     parser.add_argument("--seed", type=whole(0), default=0)
     parser.add_argument("--keep", metavar="COLUMNS", help="columns to copy to the answer, separated by commas")
     parser.add_argument("--correlations", action="store_true", help="also the correlations of all pairs of quantities")
@@ -37,6 +37,8 @@ def run(arguments: argparse.Namespace) -> None:
     from sbi_da.catalog import Question, infer
     from sbi_da.errors import ConfigError
 
+    if arguments.draws == 1 or (arguments.correlations and not arguments.draws):
+        raise ConfigError(f"--draws {arguments.draws}: correlations and standard deviations need two or more")
     if arguments.keep_draws > arguments.draws:
         raise ConfigError(f"--keep-draws {arguments.keep_draws}: there are {arguments.draws} draws (--draws)")
     question = Question(

@@ -84,8 +84,9 @@ def _spline(phi: Tensor, y: Tensor) -> Tensor:
     bins = (phi.shape[1] + 1) // 3
     sizes, slopes = phi.split([2 * bins, bins - 1], dim=1)
     limit = -math.log(SLOPE)
-    share = (sizes / (1 + (2 / limit) * sizes.abs())).unflatten(1, (2, bins)).softmax(2)
-    knots = nn.functional.pad(BOUND * (2 * share.cumsum(2) - 1), (0, 0, 0, 0, 1, 0), value=-BOUND)
+    # not softmax nor sum, whose last digits depend on the place
+    total = (sizes / (1 + (2 / limit) * sizes.abs())).exp().unflatten(1, (2, bins)).cumsum(2)
+    knots = nn.functional.pad(BOUND * (2 * total / total[:, :, -1:] - 1), (0, 0, 0, 0, 1, 0), value=-BOUND)
     across, up = knots.unbind(1)
     slope = nn.functional.pad((slopes / (1 + slopes.abs() / limit)).exp(), (0, 0, 0, 0, 1, 1), value=1.0)
     inside = y.abs() < BOUND
