@@ -1,11 +1,11 @@
 """Catalogues: stars per second from Parquet to Parquet, memory as rows grow, and whether killed or spread runs give the same bytes.
 
-``python -m benchmarks.catalogues HEAD=RUN [HEAD=RUN ...] --work DIR [--parts speed,rows,kills]``. Tables are simulated stars of config
+``python -m benchmarks.catalogues HEAD=RUN [HEAD=RUN ...] --work DIR [--parts speed,rows,kills,dask]``. Tables are simulated stars of config
 ``demo``, with data missing as in training. ``speed``: 20,000 stars for each run, by as many workers as there are cores; beside it the
 package sbi, whose default spline flow learns the same stars briefly and is asked star by star, and for all stars at once. ``rows``: the
 first run on tables of growing length, with time and the peak memory of the largest process. ``kills``: the first run on 100,000 stars,
 killed (SIGKILL) at random times and taken up again, by 1, 2 and 4 workers, and with its files in another order, against an undisturbed
-one, byte by byte.
+one, byte by byte. ``dask``: the same by a Dask cluster of two workers, of which one is killed.
 """
 
 import argparse
@@ -187,6 +187,22 @@ def kills(run: Path, work: Path, count: int, seed: int) -> list[dict[str, Any]]:
     return [*rows, {"part": "kills", "of": "shuffled partitions", "same": same}]
 
 
+def on_dask(run: Path, work: Path) -> list[dict[str, Any]]:
+    """Whether a cluster of two workers, of which one is killed, gives the bytes of one undisturbed process."""
+    from distributed import LocalCluster
+
+    catalogue = make(work / "killed", KILLED, FILE)
+    length = timed(run, catalogue, work / "whole", 1)[0]
+    shutil.rmtree(work / "out", ignore_errors=True)
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        process = subprocess.Popen(command(run, catalogue, work / "out", 1, "--dask", cluster.scheduler_address), stdout=subprocess.DEVNULL)
+        time.sleep(length / 4)
+        os.kill(next(iter(cluster.workers.values())).pid, signal.SIGKILL)
+        code = process.wait()
+    same = code == 0 and contents(work / "out") == contents(work / "whole")
+    return [{"part": "kills", "of": "Dask, two workers, one killed", "same": same}]
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -203,11 +219,13 @@ def main() -> None:
     runs = {name: Path(path) for name, _, path in (item.partition("=") for item in a.runs)}
     first = next(iter(runs.values()))
     rows: list[dict[str, Any]] = []
-    for part in named(parser, a.parts, ["speed", "rows", "kills"]):
+    for part in named(parser, a.parts, ["speed", "rows", "kills", "dask"]):
         if part == "speed":
             rows += speed(runs, a.work, a.repeat, a.workers)
         elif part == "rows":
             rows += growth(first, a.work, a.workers, [int(n) for n in a.rows.split(",")])
+        elif part == "dask":
+            rows += on_dask(first, a.work)
         else:
             rows += kills(first, a.work, a.kills, a.seed)
         print(json.dumps(rows[-6:], indent=0, default=float), flush=True)
