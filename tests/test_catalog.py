@@ -16,7 +16,8 @@ from sbi_da.config import Config
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.records import write_table
-from sbi_da.runs import build
+from sbi_da.runs import build, sources_of
+from sbi_da.trust import TrustTraining, learn_reference
 
 
 @pytest.fixture()
@@ -265,7 +266,8 @@ def test_every_head_answers_each_object_alone(toy_config, table, head, rng):
     torch.manual_seed(3)
     for parameter in estimator.parameters():
         torch.nn.init.normal_(parameter, std=0.15)
-    answerer = Answerer(estimator.eval())
+    how = TrustTraining(steps=2, batch=64, objects=4000, width=16, fault_width=16)
+    answerer = Answerer(estimator.eval(), learn_reference(estimator, sources_of(estimator), how))
 
     def ask(index):
         source = open_source(rows(table, index))
@@ -273,7 +275,7 @@ def test_every_head_answers_each_object_alone(toy_config, table, head, rng):
         return {k: v for k, v in found.items() if k != "surveys"}
 
     whole = ask(np.arange(200))
-    assert np.std(whole["theta_1_mean"]) > 0
+    assert np.std(whole["theta_1_mean"]) > 0 and np.nanstd(whole["p_fault"]) > 0
     for index in (rng.permutation(200), rng.permutation(200)[:77], np.array([5])):
         part = ask(index)
         for name, values in whole.items():

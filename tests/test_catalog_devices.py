@@ -21,7 +21,8 @@ QUESTION = Question(draws=20, id_column="source_id", correlations=True)
 
 
 @pytest.mark.parametrize("head", ["spline", "mixture", "flow_matching", "few_step"])
-def test_another_device_answers_alike(toy_config, table, head):
+def test_another_device_answers_alike(toy_config, table, head, monkeypatch):
+    monkeypatch.setattr("sbi_da.posteriors.posterior.MANY_ROWS", 6000)  # it is the processor after all
     content = toy_config.model_dump()
     content["network"] |= {"head": "spline" if head == "few_step" else head}
     estimator = build(Config.model_validate(content))[2]

@@ -16,7 +16,7 @@ from sbi_da.catalog.flags import Flag
 from sbi_da.catalog.modes import densest
 from sbi_da.catalog.question import Question
 from sbi_da.catalog.rows import Rows
-from sbi_da.catalog.steady import chunks, steady_features
+from sbi_da.catalog.steady import chunks, steady_features, steady_statistics
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.inference import QUANTILES, STATISTICS, summarise, summary_units
@@ -83,16 +83,14 @@ class Answerer:
     def __call__(self, rows: Rows, question: Question) -> dict[str, Any]:
         """Columns of the answer, each of shape ``(object,)``, draws and correlations with a second dimension; see docs/scale.md."""
         observed = self.estimator.layout.read(rows.records)
-        context = torch.empty(len(observed), self.estimator.told.size, device=next(self.estimator.parameters()).device)
-        names = self.reference.columns if self.reference else []
-        strange = {name: np.full(len(observed), np.nan, np.float32) for name in names}
-        for some, features, part in steady_features(self.estimator, observed, real=True):
-            context[torch.from_numpy(some).to(context.device)] = features.told[: len(some)]
-            if self.reference:
-                found = self.reference.statistics(self.estimator, features, part["value"], part["error"], part["state"])
-                for name, p in self.reference.p_values(found).items():
-                    strange[name][some] = p[: len(some)]
-        posterior = self.estimator.posterior(context, observed, rows.ids, real=True)
+        features = steady_features(self.estimator, observed, real=True)
+        strange: dict[str, np.ndarray] = {}
+        if self.reference and len(observed):
+            found = steady_statistics(self.reference, self.estimator, features, observed)
+            strange = {name: p.astype(np.float32) for name, p in self.reference.p_values(found).items()}
+        elif self.reference:
+            strange = {name: np.empty(0, np.float32) for name in self.reference.columns}
+        posterior = self.estimator.posterior(features.told, observed, rows.ids, real=True)
         columns = _summaries(posterior, self.estimator.derived, question)
         columns |= {f"p_{name}": p for name, p in strange.items()}
         flags = rows.flags | np.where(strange["all"] < STRANGE, int(Flag.STRANGE), 0).astype(np.int32) if strange else rows.flags

@@ -14,23 +14,50 @@ import torch
 from sbi_da.alignment.features import Features
 from sbi_da.estimator import Estimator
 from sbi_da.layout import Observations
-from sbi_da.measured import Batch, measurements, pictures
+from sbi_da.measured import measurements, pictures
 from sbi_da.posteriors import Posterior
 from sbi_da.posteriors.posterior import objects_per_call
 from sbi_da.records import ABSENT
+from sbi_da.trust import Reference
+from sbi_da.trust.reference import Statistics
 
-__all__ = ["chunks", "filled", "steady_features"]
+__all__ = ["chunks", "filled", "steady_features", "steady_statistics"]
 
+BLOCK = 512
+"""Objects of which it is computed at a time how strange they are."""
 CHUNK = 2000
 """Objects whose draws are held at a time, when there are a hundred draws of each."""
 
 
-def steady_features(estimator: Estimator, observed: Observations, real: bool = False) -> Iterator[tuple[np.ndarray, Features, Batch]]:
-    """Features of all objects, real or not, in blocks of a fixed shape.
+def steady_features(estimator: Estimator, observed: Observations, real: bool = False) -> Features:
+    """Features of all objects, real or not, computed in blocks of a fixed shape."""
+    size, count, told = estimator.network, len(observed), estimator.told.size
+    device = next(estimator.parameters()).device
+    context = torch.empty(count, told, device=device)
+    surveys = torch.empty(count, len(estimator.surveys), size.width, device=device)
+    present = torch.empty(count, len(estimator.surveys), dtype=torch.bool, device=device)
+    for some, found in _blocks(estimator, observed, real):
+        rows = torch.from_numpy(some).to(device)
+        for whole, part in ((context, found.told), (surveys, found.surveys), (present, found.present)):
+            whole[rows] = part[: len(some)]
+    return Features(context[:, : size.context], surveys, present, context[:, size.context :] if told > size.context else None)
 
-    Yields:
-        Which objects, and features and measurements of so many, behind which stand repeats, to be cut off.
-    """
+
+def steady_statistics(reference: Reference, estimator: Estimator, features: Features, observed: Observations) -> Statistics:
+    """How strange objects are, computed in blocks of a fixed shape."""
+    parts, device = [], features.context.device
+    for start in range(0, max(1, len(observed)), BLOCK):
+        rows = np.arange(start, min(start + BLOCK, len(observed)))
+        index = filled(rows, BLOCK)
+        part = {k: v.to(device) for k, v in measurements(observed.take(index)).items()}
+        found = reference.statistics(estimator, features[torch.from_numpy(index).to(device)], part["value"], part["error"], part["state"])
+        parts.append((found, len(rows)))
+    value = {k: np.concatenate([found.value[k][:count] for found, count in parts]) for k in parts[0][0].value}
+    return Statistics(value, {k: np.concatenate([found.group[k][:count] for found, count in parts]) for k in value})
+
+
+def _blocks(estimator: Estimator, observed: Observations, real: bool) -> Iterator[tuple[np.ndarray, Features]]:
+    """Which objects, and features of so many, behind which stand repeats, to be cut off."""
     block, tokens = estimator.fusion.group, _tokens(estimator, observed)
     device = next(estimator.parameters()).device
     for count in np.unique(tokens):
@@ -40,7 +67,7 @@ def steady_features(estimator: Estimator, observed: Observations, real: bool = F
             part = {k: v.to(device) for k, v in measurements(observed.take(filled(some, block))).items()}
             side = torch.full((block,), True, device=device) if real else None
             with torch.inference_mode():
-                yield some, estimator.features(part["value"], part["error"], part["state"], side, pictures(part)), part
+                yield some, estimator.features(part["value"], part["error"], part["state"], side, pictures(part))
 
 
 def _tokens(estimator: Estimator, observed: Observations) -> np.ndarray:

@@ -23,7 +23,7 @@ __all__ = ["Head", "Posterior", "objects_per_call"]
 OVERSAMPLING = 4
 """Draws from which one is kept under another prior."""
 QUANTILES = (0.05, 0.16, 0.5, 0.84, 0.95)
-ROWS, MANY_ROWS = 4096, 131_072
+ROWS, MANY_ROWS = 4096, 65_536
 """Draws per network call: few enough to stay in the cache of a processor, and enough to keep a graphics processor busy."""
 
 
