@@ -1,11 +1,17 @@
-"""Simulated records as the table a catalogue would be, and the answers read back."""
+"""Simulated records as the table a catalogue would be, who answers it, and the answers read back."""
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from sbi_da.catalog import Question
+from sbi_da.catalog.answering import Answerer
+from sbi_da.config import Config
+from sbi_da.distillation import fast_copy
 from sbi_da.records import ABSENT, LIMIT, write_table
+from sbi_da.runs import build, sources_of
+from sbi_da.trust import TrustTraining, learn_reference
 
 QUESTION = Question(draws=20, kept_draws=4, correlations=True, id_column="source_id")
 
@@ -45,3 +51,16 @@ def folder_of(table, path, size=30):
     for k, start in enumerate(range(0, len(table["source_id"]), size)):
         write_table(path / f"part{k}.parquet", rows(table, slice(start, start + size)))
     return path
+
+
+def untrained_answerer(config, head):
+    """With random weights, so that nothing is zero by initialisation, and a reference that has hardly learned."""
+    content = config.model_dump()
+    content["network"] |= {"head": "spline" if head == "few_step" else head}
+    estimator = build(Config.model_validate(content))[2]
+    estimator = fast_copy(estimator) if head == "few_step" else estimator
+    torch.manual_seed(3)
+    for parameter in estimator.parameters():
+        torch.nn.init.normal_(parameter, std=0.15)
+    how = TrustTraining(steps=2, batch=64, objects=4000, width=16, fault_width=16)
+    return Answerer(estimator.eval(), learn_reference(estimator, sources_of(estimator), how))

@@ -6,18 +6,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
-from catalogue_tables import QUESTION, answers, by_id, contents, folder_of, rows
+from catalogue_tables import QUESTION, answers, by_id, contents, folder_of, rows, untrained_answerer
 
 from sbi_da.catalog import Flag, Question, infer, read_draws, sources
 from sbi_da.catalog.ledger import Ledger
 from sbi_da.catalog.modes import densest
-from sbi_da.config import Config
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
 from sbi_da.records import write_table
-from sbi_da.runs import build, sources_of
-from sbi_da.trust import TrustTraining, learn_reference
 
 
 @pytest.fixture()
@@ -254,20 +250,11 @@ def test_the_densest_draw_of_known_laws(rng):
 @pytest.mark.parametrize("head", ["spline", "mixture", "flow_matching", "few_step"])
 def test_every_head_answers_each_object_alone(toy_config, table, head, rng):
     """To the bit; weights are random, so that nothing is zero by initialisation."""
-    from sbi_da.catalog.answering import Answerer
     from sbi_da.catalog.rows import read_rows
-    from sbi_da.distillation import fast_copy
     from sbi_da.records.columns import open_source
 
-    content = toy_config.model_dump()
-    content["network"] |= {"head": "spline" if head == "few_step" else head}
-    estimator = build(Config.model_validate(content))[2]
-    estimator = fast_copy(estimator) if head == "few_step" else estimator
-    torch.manual_seed(3)
-    for parameter in estimator.parameters():
-        torch.nn.init.normal_(parameter, std=0.15)
-    how = TrustTraining(steps=2, batch=64, objects=4000, width=16, fault_width=16)
-    answerer = Answerer(estimator.eval(), learn_reference(estimator, sources_of(estimator), how))
+    answerer = untrained_answerer(toy_config, head)
+    estimator = answerer.estimator
 
     def ask(index):
         source = open_source(rows(table, index))

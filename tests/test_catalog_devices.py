@@ -3,19 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from catalogue_tables import untrained_answerer
 from second_device import second_device
 
 from sbi_da.catalog import Question, infer
 from sbi_da.catalog.answering import Answerer
 from sbi_da.catalog.devices import usable
 from sbi_da.catalog.rows import read_rows
-from sbi_da.config import Config
-from sbi_da.distillation import fast_copy
 from sbi_da.errors import SbiDaError
 from sbi_da.posteriors.recalibration import Invertible, Recalibration
+from sbi_da.records import write_table
 from sbi_da.records.columns import open_source
-from sbi_da.runs import build, sources_of
-from sbi_da.trust import TrustTraining, learn_reference
 
 QUESTION = Question(draws=20, id_column="source_id", correlations=True)
 
@@ -23,18 +21,11 @@ QUESTION = Question(draws=20, id_column="source_id", correlations=True)
 @pytest.mark.parametrize("head", ["spline", "mixture", "flow_matching", "few_step"])
 def test_another_device_answers_alike(toy_config, table, head, monkeypatch):
     monkeypatch.setattr("sbi_da.posteriors.posterior.MANY_ROWS", 6000)  # it is the processor after all
-    content = toy_config.model_dump()
-    content["network"] |= {"head": "spline" if head == "few_step" else head}
-    estimator = build(Config.model_validate(content))[2]
-    estimator = fast_copy(estimator) if head == "few_step" else estimator
-    torch.manual_seed(3)
-    for parameter in estimator.parameters():
-        torch.nn.init.normal_(parameter, std=0.15)
+    answerer = untrained_answerer(toy_config, head)
+    estimator = answerer.estimator
     if isinstance(estimator.head, Invertible):
         size = len(estimator.parameter_names)
         estimator.recalibration = Recalibration(0.1 * torch.ones(size), 1.2 * torch.eye(size))
-    how = TrustTraining(steps=2, batch=64, objects=4000, width=16, fault_width=16)
-    answerer = Answerer(estimator.eval(), learn_reference(estimator, sources_of(estimator), how))
     rows = read_rows(open_source(table), estimator.layout.surveys, QUESTION, "source_id")
     here = answerer(rows, QUESTION)
     with second_device() as device:
@@ -63,6 +54,15 @@ def test_a_device_that_is_not_there(tmp_path, toy_run):
     with pytest.raises(SbiDaError, match="'gpu': is none of cpu, cuda"):
         usable("gpu")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_inference_ends_on_the_kind_of_device_it_began_on(tmp_path, toy_run, table):
+    path = write_table(tmp_path / "a.parquet", table)
+    infer(toy_run, path, tmp_path / "out", QUESTION, 1, device="cpu")
+    manifest = tmp_path / "out" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"device": "cpu"', '"device": "cuda"'))
+    with pytest.raises(SbiDaError, match="begun with device cuda, not cpu: go on with --device cuda"):
+        infer(toy_run, path, tmp_path / "out", QUESTION, 1, device="cpu")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no graphics processor")

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from catalogue_tables import untrained_answerer
 from scipy.stats import norm
 
 from sbi_da.catalog import Question
 from sbi_da.catalog.answering import Answerer
 from sbi_da.catalog.rows import read_rows
-from sbi_da.config import Config
 from sbi_da.distributions import LogUniform, Normal, Uniform
 from sbi_da.errors import SbiDaError
 from sbi_da.posteriors import Posterior
@@ -16,7 +16,6 @@ from sbi_da.posteriors.exact import alone, exact_summaries
 from sbi_da.posteriors.mixture import MixtureHead
 from sbi_da.prior import Limits, Prior
 from sbi_da.records.columns import open_source
-from sbi_da.runs import build
 
 LEVELS = (0.05, 0.5, 0.95)
 
@@ -65,13 +64,8 @@ def test_they_are_those_of_draws(posterior):
 
 
 def test_a_catalogue_without_draws(toy_config, table):
-    content = toy_config.model_dump()
-    content["network"] |= {"head": "mixture"}
-    estimator = build(Config.model_validate(content))[2].eval()
-    torch.manual_seed(3)
-    for parameter in estimator.parameters():
-        torch.nn.init.normal_(parameter, std=0.15)
-    answerer = Answerer(estimator)
+    answerer = untrained_answerer(toy_config, "mixture")
+    estimator = answerer.estimator
 
     def ask(**more):
         question = Question(id_column="source_id", **more)

@@ -133,9 +133,9 @@ def _summaries(posterior: Posterior, derived: tuple[str, ...], question: Questio
         if question.correlations:
             correlation[some] = _correlations(np.stack([found[name] for name in names], axis=1))[:count]
     columns: dict[str, Any] = {}
+    said = (*STATISTICS, "map") if question.draws else STATISTICS
     for name in names:
-        said = (*STATISTICS, "map") if question.draws else STATISTICS
-        columns |= {f"{name}_{s}": row for s, row in zip(said, summary[name], strict=False)}
+        columns |= {f"{name}_{s}": row for s, row in zip(said, summary[name][: len(said)], strict=True)}
     columns["edge"] = np.min([_edge(summary[name], prior.bounds(name)) for name in prior.names], axis=0)
     if question.correlations:
         columns["correlations"] = correlation

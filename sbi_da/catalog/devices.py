@@ -11,7 +11,7 @@ def usable(name: str | None) -> str:
     """The device of this name; None: a graphics processor if there is one.
 
     Raises:
-        SbiDaError: there is no such device, or none that has double precision.
+        SbiDaError: there is no such device here, or it is of a kind that was not tried.
     """
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"

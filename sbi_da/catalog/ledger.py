@@ -182,8 +182,8 @@ def _compare(out: Path, plan: Mapping[str, Any], earlier: Mapping[str, Any]) -> 
         raise SbiDaError(f"{out}: begun with another estimator, or one trained again: {again}")
     if plan["trust"] != earlier["trust"]:
         raise SbiDaError(f"{out}: begun with another reference for the trust columns, or with none: {again}")
-    if plan["device"] != earlier["device"]:
-        raise SbiDaError(f"{out}: begun with device {earlier['device']}, not {plan['device']}: go on with --device {earlier['device']}")
+    if plan["device"] != (device := earlier.get("device", "cpu")):
+        raise SbiDaError(f"{out}: begun with device {device}, not {plan['device']}: go on with --device {device}")
     for key, value in plan["question"].items():
         if value != earlier["question"].get(key):
             raise SbiDaError(f"{out}: begun with {key.replace('_', ' ')} {earlier['question'].get(key)!r}, not {value!r}: {again}")
