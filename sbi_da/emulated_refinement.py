@@ -21,7 +21,7 @@ from scipy.stats import norm
 from sbi_da.emulator import Emulator
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
-from sbi_da.importance import local_kernels, tempered
+from sbi_da.importance import local_kernels, low_ess, tempered
 from sbi_da.posteriors import Posterior
 from sbi_da.posteriors.noise import object_generator, resample
 from sbi_da.prior import Prior
@@ -118,10 +118,10 @@ def refine_by_emulator(
     }
     found = xr.Dataset(data, coords={"object": records.ids, "draw": np.arange(draws)}, attrs={"seed": seed})
     found["effective_sample_size"] = ("object", ess)
-    low = ess < min(100, draws / 2)
+    low = ess < low_ess(draws)
     if low.any():
         warnings.warn(
-            f"effective sample size below {min(100, draws / 2):g} for {low.sum()} of {len(ess)} objects (lowest {ess.min():.0f}): the "
+            f"effective sample size below {low_ess(draws):g} for {low.sum()} of {len(ess)} objects (lowest {ess.min():.0f}): the "
             "estimator looks elsewhere than the emulator; raise draws or rounds, or doubt either there",
             stacklevel=2,
         )

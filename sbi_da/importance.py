@@ -7,7 +7,7 @@ from scipy.optimize import brentq
 from scipy.spatial import cKDTree
 from scipy.special import gammaln, logsumexp
 
-__all__ = ["StudentMixture", "effective", "kernels_about", "local_kernels", "normalised", "student_log_prob", "tempered"]
+__all__ = ["StudentMixture", "effective", "kernels_about", "local_kernels", "low_ess", "normalised", "student_log_prob", "tempered"]
 
 DEGREES = 5.0
 LOCAL, SHARED = 300, 3
@@ -97,6 +97,11 @@ def normalised(log_weight: np.ndarray, axis: int = -1) -> np.ndarray:
 def effective(weight: np.ndarray, axis: int = -1) -> np.ndarray:
     """Effective sample size of normalised weights."""
     return np.asarray(1 / np.square(weight).sum(axis))
+
+
+def low_ess(draws: int) -> float:
+    """Effective sample size below which weighted draws are to be used with care."""
+    return min(100, draws / 2)
 
 
 def tempered(log_weight: np.ndarray, least: float) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from sbi_da.answers import answer_columns
 from sbi_da.errors import ConfigError, SbiDaError, UnknownNameError
 from sbi_da.estimator import Estimator
+from sbi_da.importance import low_ess
 from sbi_da.posteriors import Posterior
 from sbi_da.records import Records, read_table
 from sbi_da.refinement import refine, simulator_of
@@ -126,7 +127,7 @@ def query(
             ess[rows] = drawn["effective_sample_size"].values
         for name in names:
             summary[name][:, rows] = summarise(drawn[name].values)
-    lost, least = ess == 0, min(100, draws / 2)
+    lost, least = ess == 0, low_ess(draws)
     low = (ess < least) & ~lost
     flags = {NO_DATA: pattern == "none", LOW_ESS: low, OUTSIDE_PRIOR: lost}
     columns = {"id": records.ids, "surveys": pattern, "flag": _joined(flags)}

@@ -11,7 +11,7 @@ the weight. The effective sample size says how much was left; the mean of the we
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from scipy.stats import norm
 from sbi_da.distributions import Law, distribution_from_dict
 from sbi_da.errors import SbiDaError
 from sbi_da.estimator import Estimator
-from sbi_da.importance import effective, kernels_about, normalised, tempered
+from sbi_da.importance import effective, kernels_about, low_ess, normalised, tempered
 from sbi_da.layout import Layout, Observations
 from sbi_da.likelihood import log_likelihood, needed
 from sbi_da.posteriors import Posterior
@@ -31,12 +31,14 @@ from sbi_da.prior import Prior
 from sbi_da.records import ABSENT, Records
 from sbi_da.simulators import Simulator, get_simulator
 
-__all__ = ["Joint", "refine", "simulator_of"]
+__all__ = ["Joint", "Refinement", "log_evidence", "refine", "simulator_of"]
 
 WIDENED, WIDTH = 0.2, 2.0
 """Share of the proposals that are widened, and by how much, in normal scores."""
 TEMPERED = 0.2
 """Effective share of the draws that kernels of a further round stand about."""
+NUISANCES = 16
+"""Draws of what else is random, for each parameter vector."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,78 @@ class Joint:
         return total
 
 
+@dataclass(frozen=True)
+class Refinement:
+    """How posteriors are refined.
+
+    Attributes:
+        joint: density of parameters and measurements.
+        rounds: of proposals: after the first, from kernels about the draws that carry the weight, for objects of which less than half does.
+    """
+
+    joint: Joint
+    rounds: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        estimator: Estimator,
+        rounds: int = 1,
+        nuisances: int = NUISANCES,
+        prior: Mapping[str, Law | Mapping[str, Any]] | None = None,
+        simulator: Simulator | None = None,
+    ) -> "Refinement":
+        """For the posteriors of an estimator; arguments and errors are those of :func:`refine`."""
+        if nuisances < 1 or rounds < 1:
+            raise SbiDaError(f"refine: nuisances ({nuisances}) and rounds ({rounds}) must be at least 1")
+        if estimator.target != "density":
+            raise SbiDaError(f"refine: this estimator infers the {estimator.target} {estimator.parameter_names[0]}, and has no likelihood")
+        simulator = simulator or simulator_of(estimator)
+        strange = [name for name in estimator.parameter_names if name not in simulator.prior.names]
+        if strange:
+            raise SbiDaError(
+                f"refine: {', '.join(strange)} is inferred, and the likelihood takes {', '.join(simulator.prior.names)} only: infer these, "
+                f"and {strange[0]} as a derived quantity"
+            )
+        laws = {k: law if isinstance(law, Law) else distribution_from_dict(law, f"prior.{k}") for k, law in (prior or {}).items()}
+        return cls(Joint(simulator, simulator.prior.replaced(laws), estimator.layout, nuisances), rounds)
+
+    def weigh(self, posterior: Posterior, observed: Observations, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Draws and their weights: each object's depend on its identifier, its context and measurements, and the seed alone.
+
+        Args:
+            posterior: proposes; objects behind those observed are left out.
+            observed: measurements.
+            draws: of each object and round.
+            seed: of everything that is drawn.
+
+        Returns:
+            Normal scores, shape ``(object, draw, parameter)``, and log-weights, shape ``(object, draw)``.
+        """
+        z = posterior.normal_scores(draws, seed)[: len(observed)].astype(float)
+        log_weight = np.empty(z.shape[:2])
+        for i in range(len(observed)):
+            alone = replace(posterior, context=posterior.context[i : i + 1], ids=posterior.ids[i : i + 1])
+            z[i], log_proposal = _proposed(alone, z[i])
+            rng = object_generator(posterior.ids[i], seed + 23)
+            one = observed.take(np.array([i]))
+            log_weight[i] = _log_weight(self.joint, posterior.prior, z[i], log_proposal, one, rng)
+            for _ in range(self.rounds - 1):
+                if effective(normalised(log_weight[i])) >= draws / 2 or not np.isfinite(log_weight[i]).any():
+                    break
+                kernels = kernels_about(z[i], tempered(log_weight[i], TEMPERED * draws), rng)
+                again = kernels.sample(draws, rng)
+                found = _log_weight(self.joint, posterior.prior, again, kernels.log_prob(again), one, rng)
+                if effective(normalised(found)) >= effective(normalised(log_weight[i])):
+                    z[i], log_weight[i] = again, found
+        return z, log_weight
+
+
+def log_evidence(log_weight: np.ndarray) -> np.ndarray:
+    """Log of the mean weight, shape ``(object,)``."""
+    return np.asarray(logsumexp(log_weight, axis=1)) - np.log(log_weight.shape[1])
+
+
 def simulator_of(estimator: Estimator) -> Simulator:
     """The simulator whose posterior an estimator learned.
 
@@ -118,7 +192,7 @@ def refine(
     records: Records,
     draws: int = 1000,
     seed: int = 0,
-    nuisances: int = 16,
+    nuisances: int = NUISANCES,
     rounds: int = 1,
     prior: Mapping[str, Law | Mapping[str, Any]] | None = None,
     simulator: Simulator | None = None,
@@ -142,38 +216,15 @@ def refine(
     Raises:
         SbiDaError: no parameters are inferred, or some the simulator derives; images; no simulator, or an aligned estimator's.
     """
-    if draws < 2 or nuisances < 1 or rounds < 1:
-        raise SbiDaError(f"refine: draws ({draws}) must be at least 2, nuisances ({nuisances}) and rounds ({rounds}) at least 1")
-    if estimator.target != "density":
-        raise SbiDaError(f"refine: this estimator infers the {estimator.target} {estimator.parameter_names[0]}, and has no likelihood")
-    simulator = simulator or simulator_of(estimator)
-    strange = [name for name in estimator.parameter_names if name not in simulator.prior.names]
-    if strange:
-        raise SbiDaError(
-            f"refine: {', '.join(strange)} is inferred, and the likelihood takes {', '.join(simulator.prior.names)} only: infer these, and "
-            f"{strange[0]} as a derived quantity"
-        )
+    if draws < 2:
+        raise SbiDaError(f"refine: draws must be at least 2, not {draws}")
+    how = Refinement.of(estimator, rounds, nuisances, prior, simulator)
     observed = estimator.layout.read(records)
     for name, image in observed.images.items():
         if (image.state != ABSENT).any():
             raise SbiDaError(f"refine: images of {name} have no likelihood here: leave them out by selecting other surveys")
-    laws = {k: law if isinstance(law, Law) else distribution_from_dict(law, f"prior.{k}") for k, law in (prior or {}).items()}
-    joint = Joint(simulator, simulator.prior.replaced(laws), estimator.layout, nuisances)
     posterior: Posterior = estimator(records)
-    z, log_proposal = _proposals(posterior, draws, seed)
-    log_weight = np.empty(z.shape[:2])
-    for i in range(len(records)):
-        rng = object_generator(records.ids[i], seed + 23)
-        one = observed.take(np.array([i]))
-        log_weight[i] = _log_weight(joint, posterior.prior, z[i], log_proposal[i], one, rng)
-        for _ in range(rounds - 1):
-            if effective(normalised(log_weight[i])) >= draws / 2 or not np.isfinite(log_weight[i]).any():
-                break
-            kernels = kernels_about(z[i], tempered(log_weight[i], TEMPERED * draws), rng)
-            again = kernels.sample(draws, rng)
-            found = _log_weight(joint, posterior.prior, again, kernels.log_prob(again), one, rng)
-            if effective(normalised(found)) >= effective(normalised(log_weight[i])):
-                z[i], log_weight[i] = again, found
+    z, log_weight = how.weigh(posterior, observed, draws, seed)
     return _resampled(posterior, z, log_weight, draws, seed)
 
 
@@ -189,16 +240,13 @@ def _log_weight(
     return np.where(possible, found - np.where(possible, log_proposal, 0.0), -np.inf)
 
 
-def _proposals(posterior: Posterior, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Normal scores, shape ``(object, draw, parameter)``, and the log-density they were drawn from."""
-    z = posterior.normal_scores(draws, seed).astype(float)
-    middle = z.mean(1, keepdims=True)
-    wide = max(1, round(WIDENED * draws))
-    z[:, -wide:] = middle + WIDTH * (z[:, -wide:] - middle)
-    narrow = _log_scores(posterior, z)
-    widened = _log_scores(posterior, middle + (z - middle) / WIDTH) - z.shape[-1] * np.log(WIDTH)
-    share = wide / draws
-    return z, np.logaddexp(np.log1p(-share) + narrow, np.log(share) + widened)
+def _proposed(posterior: Posterior, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Draws of one object, some of them widened, and the log-density that all were drawn from; ``z`` has shape ``(draw, parameter)``."""
+    middle, wide = z.mean(0), max(1, round(WIDENED * len(z)))
+    z = np.concatenate([z[:-wide], middle + WIDTH * (z[-wide:] - middle)])
+    narrow, widened = np.split(_log_scores(posterior, np.concatenate([z, middle + (z - middle) / WIDTH])[None])[0], 2)
+    share = wide / len(z)
+    return z, np.logaddexp(np.log1p(-share) + narrow, np.log(share) + widened - z.shape[1] * np.log(WIDTH))
 
 
 def _log_scores(posterior: Posterior, z: np.ndarray) -> np.ndarray:
@@ -221,14 +269,14 @@ def _resampled(posterior: Posterior, z: np.ndarray, log_weight: np.ndarray, draw
             values[name] = np.full(log_weight.shape, np.nan)
             values[name][valid] = np.asarray(found[name]).reshape(-1, draws)
     data: dict[str, Any] = {k: (("object", "draw"), v, {"units": posterior.units.get(k, "")}) for k, v in values.items()}
-    low = ess < min(100, draws / 2)
+    low = ess < low_ess(draws)
     data |= {
         "effective_sample_size": ("object", ess), "low_ess": ("object", low),
-        "log_evidence": ("object", np.asarray(logsumexp(log_weight, axis=1)) - np.log(draws)),
+        "log_evidence": ("object", log_evidence(log_weight)),
     }
     if low.any():
         warnings.warn(
-            f"effective sample size below {min(100, draws / 2):g} for {low.sum()} of {len(ess)} objects (lowest {ess.min():.0f}): few of "
+            f"effective sample size below {low_ess(draws):g} for {low.sum()} of {len(ess)} objects (lowest {ess.min():.0f}): few of "
             "the estimator's draws explain what was measured; raise draws or rounds, or doubt the estimator or the simulator there",
             stacklevel=3,
         )

@@ -7,9 +7,11 @@ import torch
 
 from sbi_da.catalog import Question
 from sbi_da.catalog.answering import Answerer
+from sbi_da.catalog.rows import read_rows
 from sbi_da.config import Config
 from sbi_da.distillation import fast_copy
 from sbi_da.records import ABSENT, LIMIT, write_table
+from sbi_da.records.columns import open_source
 from sbi_da.runs import build, sources_of
 from sbi_da.trust import TrustTraining, learn_reference
 
@@ -53,10 +55,16 @@ def folder_of(table, path, size=30):
     return path
 
 
+def answer_rows(answerer, table, index, question=QUESTION):
+    """Columns of the answer for some rows of a table, without texts."""
+    read = read_rows(open_source(rows(table, index)), answerer.estimator.layout.surveys, question, question.id_column)
+    return {k: v for k, v in answerer(read, question).items() if k != "surveys"}
+
+
 def untrained_answerer(config, head):
     """With random weights, so that nothing is zero by initialisation, and a reference that has hardly learned."""
     content = config.model_dump()
-    content["network"] |= {"head": "spline" if head == "few_step" else head}
+    content["network"] |= {"head": "spline" if head == "few_step" else head, "hidden": [31, 29]}  # no multiples of a vector register
     estimator = build(Config.model_validate(content))[2]
     estimator = fast_copy(estimator) if head == "few_step" else estimator
     torch.manual_seed(3)

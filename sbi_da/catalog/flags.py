@@ -25,6 +25,9 @@ class Flag(IntFlag):
     NOBODY = 64
     """It has no identifier, and was not answered; only where rows cannot be set aside."""
 
+    LOW_ESS = 128
+    """Few of its refined draws carry the weight (column ``ess``): fewer than a hundred, or than half of those asked for."""
+
     @property
     def meaning(self) -> str:
         """In a line."""
@@ -37,6 +40,7 @@ MEANINGS = {
     Flag.NO_ERROR: "a value without an error was not used",
     Flag.LIMIT: "a non-detection was used as a limit",
     Flag.STRANGE: "fewer than one in a thousand simulated objects are as strange: see p_all and the other p-values",
+    Flag.LOW_ESS: "few of its draws explain what was measured: see ess; where it is 0 there is no answer",
     Flag.NOBODY: "it has no identifier and was not answered",
     Flag.REPEATED: "its identifier occurs more than once in its partition",
 }

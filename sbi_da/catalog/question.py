@@ -16,6 +16,7 @@ class Question(BaseModel):
         units: column to unit, in place of what the files state.
         keep: columns to copy to the answer.
         correlations: whether the correlation matrix is wanted.
+        refine: rounds in which draws are weighted by the likelihood of the estimator's simulator; 0: none.
         kept_draws: how many draws of each quantity to keep, as float16 in units of the standard deviation about the mean.
     """
 
@@ -27,12 +28,15 @@ class Question(BaseModel):
     units: dict[str, str] = {}
     keep: tuple[str, ...] = ()
     correlations: bool = False
+    refine: int = Field(0, ge=0)
     kept_draws: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _check(self) -> "Question":
         if self.draws == 1 or (self.correlations and not self.draws):
             raise ValueError(f"draws: {self.draws} have no {'correlations' if self.correlations else 'standard deviation'}")
+        if self.refine and not self.draws:
+            raise ValueError("refine: weighs draws, and none are asked for")
         if self.kept_draws > self.draws:
             raise ValueError(f"kept_draws: {self.kept_draws} of {self.draws} draws cannot be kept")
         return self

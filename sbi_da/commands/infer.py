@@ -21,6 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--draws", type=whole(0), default=100, metavar="N", help="of each object, for the summaries (default 100); 0: none")
     parser.add_argument("--seed", type=whole(0), default=0)
     parser.add_argument("--keep", metavar="COLUMNS", help="columns to copy to the answer, separated by commas")
+    parser.add_argument(
+        "--refine", nargs="?", const=1, type=whole(1), default=0, metavar="ROUNDS",
+        help="weight the draws by the simulator's likelihood, in one round or more: slow, see docs/scale.md",
+    )
     parser.add_argument("--correlations", action="store_true", help="also the correlations of all pairs of quantities")
     parser.add_argument("--keep-draws", type=whole(0), default=0, metavar="N", help="also N draws of every quantity, compressed")
     parser.add_argument("--workers", type=whole(1), metavar="N", help="processes (default: one for each core)")
@@ -39,12 +43,14 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.draws == 1 or (arguments.correlations and not arguments.draws):
         raise ConfigError(f"--draws {arguments.draws}: correlations and standard deviations need two or more")
+    if arguments.refine and not arguments.draws:
+        raise ConfigError("--refine weights draws: --draws 0 leaves none")
     if arguments.keep_draws > arguments.draws:
         raise ConfigError(f"--keep-draws {arguments.keep_draws}: there are {arguments.draws} draws (--draws)")
     question = Question(
         draws=arguments.draws, seed=arguments.seed, surveys=listed(arguments.surveys), id_column=arguments.id_column,
         units=pairs(arguments.unit, "--unit", "COLUMN=UNIT"), keep=listed(arguments.keep) or (),
-        correlations=arguments.correlations, kept_draws=arguments.keep_draws,
+        correlations=arguments.correlations, refine=arguments.refine, kept_draws=arguments.keep_draws,
     )
     speed = TextColumn("{task.fields[rate]}")
     quiet = arguments.quiet or not sys.stderr.isatty()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sbi_da.distributions import Law, distribution_from_dict
 from sbi_da.errors import SbiDaError, UnknownNameError
+from sbi_da.importance import low_ess
 from sbi_da.posteriors.asking import Answering, Predicted, answers, asked_log_prob, sample_asked
 from sbi_da.posteriors.conditioning import sample_given
 from sbi_da.posteriors.noise import object_noise, resample
@@ -25,11 +26,24 @@ OVERSAMPLING = 4
 QUANTILES = (0.05, 0.16, 0.5, 0.84, 0.95)
 ROWS, MANY_ROWS = 4096, 65_536
 """Draws per network call: few enough to stay in the cache of a processor, and enough to keep a graphics processor busy."""
+TOGETHER = 64
+"""Objects per network call are a multiple of it: what does not fill a vector register is computed by other instructions, with other last
+digits, so that an answer would depend on the place of its object."""
 
 
 def objects_per_call(draws: int, device: torch.device) -> int:
     """Objects per network call when each has so many draws."""
-    return max(1, (ROWS if device.type == "cpu" else MANY_ROWS) // draws)
+    return max(TOGETHER, _rows(device) // draws // TOGETHER * TOGETHER)
+
+
+def draws_per_call(objects: int, draws: int, device: torch.device) -> int:
+    """Draws per network call of so many objects."""
+    calls = -(-objects * draws // (2 * _rows(device)))
+    return -(-draws // max(1, calls))
+
+
+def _rows(device: torch.device) -> int:
+    return ROWS if device.type == "cpu" else MANY_ROWS
 
 
 class Head(Protocol):
@@ -87,13 +101,17 @@ class Posterior:
         size = len(self.prior.names)
         noise_size = getattr(self.head, "noise_size", size)
         out = np.empty((len(self), n, size), np.float32)
-        step = objects_per_call(n, self.context.device)
+        device = self.context.device
+        step = objects_per_call(n, device)
         with torch.inference_mode():
             for start in range(0, len(self), step):
                 rows = slice(start, start + step)
-                noise = object_noise(self.ids[rows], n, noise_size, seed)
-                context = self.context[rows]
-                out[rows] = self.head.transform(torch.from_numpy(noise).to(context.device), context[:, None]).cpu().numpy()
+                context = self.context[rows, None]
+                noise = torch.from_numpy(object_noise(self.ids[rows], n, noise_size, seed)).to(device)
+                each = draws_per_call(len(context), n, device)
+                for first in range(0, n, each):
+                    some = slice(first, first + each)
+                    out[rows, some] = self.head.transform(noise[:, some], context).cpu().numpy()
         return out
 
     def quantities(self, z: np.ndarray) -> dict[str, np.ndarray]:
@@ -118,10 +136,10 @@ class Posterior:
         out = xr.Dataset(data, coords={"object": self.ids, "draw": np.arange(n)}, attrs={"seed": seed})
         if ess is not None:
             out["effective_sample_size"] = ("object", ess)
-            low = ess < min(100, n / 2)
+            low = ess < low_ess(n)
             if low.any():
                 warnings.warn(
-                    f"effective sample size below {min(100, n / 2):g} for {low.sum()} of {len(ess)} objects (lowest "
+                    f"effective sample size below {low_ess(n):g} for {low.sum()} of {len(ess)} objects (lowest "
                     f"{ess.min():.0f}): the condition or the prior lies in the tail of their posteriors, use the draws with care",
                     stacklevel=2,
                 )
@@ -196,11 +214,16 @@ class Posterior:
         inside = np.isfinite(z).all(-1)
         scores = torch.from_numpy(np.where(inside[..., None], z, 0.0)).float().reshape(len(self), -1, z.shape[-1])
         out = np.empty(scores.shape[:2])
-        step = objects_per_call(max(1, scores.shape[1]), self.context.device)
+        device, count = self.context.device, max(1, scores.shape[1])
+        step = objects_per_call(count, device)
         with torch.inference_mode():
             for start in range(0, len(self), step):
                 rows = slice(start, start + step)
-                out[rows] = self.head.log_prob(scores[rows].to(self.context.device), self.context[rows, None]).cpu().numpy()
+                context = self.context[rows, None]
+                each = draws_per_call(len(context), count, device)
+                for first in range(0, count, each):
+                    some = slice(first, first + each)
+                    out[rows, some] = self.head.log_prob(scores[rows, some].to(device), context).cpu().numpy()
         with np.errstate(invalid="ignore"):
             density = out.reshape(shape) + self.prior.log_jacobian(values, np.where(inside[..., None], z, 0.0))
         return self._labelled(np.where(inside, density, -np.inf))
