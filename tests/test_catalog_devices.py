@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from catalogue_tables import untrained_answerer
+from catalogue_tables import answer_rows, untrained_answerer
 from second_device import second_device
 
 from sbi_da.catalog import Question, infer
@@ -54,6 +54,18 @@ def test_a_device_that_is_not_there(tmp_path, toy_run):
     with pytest.raises(SbiDaError, match="'gpu': is none of cpu, cuda"):
         usable("gpu")
     assert not (tmp_path / "out").exists()
+
+
+def test_bfloat16_moves_answers_by_less_than_sampling_noise_and_alone(toy_run, table):
+    """The noise of a mean of a hundred draws is a tenth of a standard deviation."""
+    answerer, question = Answerer.load(toy_run), QUESTION.model_copy(update={"draws": 100})
+    exact = answer_rows(answerer, table, np.arange(300), question)
+    question = question.model_copy(update={"bf16": True})
+    rough = answer_rows(answerer, table, np.arange(300), question)
+    away = np.stack([(rough[f"theta_{k}_mean"] - exact[f"theta_{k}_mean"]) / exact[f"theta_{k}_sd"] for k in (1, 2, 3)])
+    assert 0 < np.sqrt((away**2).mean()) < 0.03
+    part = answer_rows(answerer, table, np.arange(40, 60), question)
+    assert all(np.asarray(v)[40:60].tobytes() == np.asarray(part[k]).tobytes() for k, v in rough.items())
 
 
 def test_an_inference_ends_on_the_kind_of_device_it_began_on(tmp_path, toy_run, table):

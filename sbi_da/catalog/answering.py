@@ -88,7 +88,7 @@ class Answerer:
     def __call__(self, rows: Rows, question: Question) -> dict[str, Any]:
         """Columns of the answer, each of shape ``(object,)``, draws and correlations with a second dimension; see docs/scale.md."""
         observed = self.estimator.layout.read(rows.records)
-        features = steady_features(self.estimator, observed, real=True)
+        features = steady_features(self.estimator, observed, real=True, bf16=question.bf16)
         strange: dict[str, np.ndarray] = {}
         if self.reference and len(observed):
             found = steady_statistics(self.reference, self.estimator, features, observed)

@@ -17,6 +17,7 @@ class Question(BaseModel):
         keep: columns to copy to the answer.
         correlations: whether the correlation matrix is wanted.
         refine: rounds in which draws are weighted by the likelihood of the estimator's simulator; 0: none.
+        bf16: whether the network encodes in bfloat16, where matrix products allow it.
         kept_draws: how many draws of each quantity to keep, as float16 in units of the standard deviation about the mean.
     """
 
@@ -29,6 +30,7 @@ class Question(BaseModel):
     keep: tuple[str, ...] = ()
     correlations: bool = False
     refine: int = Field(0, ge=0)
+    bf16: bool = False
     kept_draws: int = Field(0, ge=0)
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ That also spends nothing on what was not measured.
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -29,17 +30,17 @@ CHUNK = 2000
 """Objects whose draws are held at a time, when there are a hundred draws of each."""
 
 
-def steady_features(estimator: Estimator, observed: Observations, real: bool = False) -> Features:
-    """Features of all objects, real or not, computed in blocks of a fixed shape."""
+def steady_features(estimator: Estimator, observed: Observations, real: bool = False, bf16: bool = False) -> Features:
+    """Features of all objects, real or not, computed in blocks of a fixed shape, with matrix products in bfloat16 or not."""
     size, count, told = estimator.network, len(observed), estimator.told.size
     device = next(estimator.parameters()).device
     context = torch.empty(count, told, device=device)
     surveys = torch.empty(count, len(estimator.surveys), size.width, device=device)
     present = torch.empty(count, len(estimator.surveys), dtype=torch.bool, device=device)
-    for some, found in _blocks(estimator, observed, real):
+    for some, found in _blocks(estimator, observed, real, bf16):
         rows = torch.from_numpy(some).to(device)
         for whole, part in ((context, found.told), (surveys, found.surveys), (present, found.present)):
-            whole[rows] = part[: len(some)]
+            whole[rows] = part[: len(some)].to(whole.dtype)
     return Features(context[:, : size.context], surveys, present, context[:, size.context :] if told > size.context else None)
 
 
@@ -56,7 +57,7 @@ def steady_statistics(reference: Reference, estimator: Estimator, features: Feat
     return Statistics(value, {k: np.concatenate([found.group[k][:count] for found, count in parts]) for k in value})
 
 
-def _blocks(estimator: Estimator, observed: Observations, real: bool) -> Iterator[tuple[np.ndarray, Features]]:
+def _blocks(estimator: Estimator, observed: Observations, real: bool, bf16: bool) -> Iterator[tuple[np.ndarray, Features]]:
     """Which objects, and features of so many, behind which stand repeats, to be cut off."""
     block, tokens = estimator.fusion.group, _tokens(estimator, observed)
     device = next(estimator.parameters()).device
@@ -66,8 +67,9 @@ def _blocks(estimator: Estimator, observed: Observations, real: bool) -> Iterato
             some = rows[start : start + block]
             part = {k: v.to(device) for k, v in measurements(observed.take(filled(some, block))).items()}
             side = torch.full((block,), True, device=device) if real else None
-            with torch.inference_mode():
-                yield some, estimator.features(part["value"], part["error"], part["state"], side, pictures(part))
+            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
+                found = estimator.features(part["value"], part["error"], part["state"], side, pictures(part))
+            yield some, found
 
 
 def _tokens(estimator: Estimator, observed: Observations) -> np.ndarray:

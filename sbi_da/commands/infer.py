@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=whole(1), metavar="N", help="processes (default: one for each core)")
     parser.add_argument("--dask", metavar="ADDRESS", help="of a Dask scheduler, whose workers answer instead")
     parser.add_argument("--device", metavar="NAME", help="cpu or cuda (default: a graphics processor if there is one)")
+    parser.add_argument("--bf16", action="store_true", help="encode in bfloat16: for graphics processors, see docs/scale.md")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
     question = Question(
         draws=arguments.draws, seed=arguments.seed, surveys=listed(arguments.surveys), id_column=arguments.id_column,
         units=pairs(arguments.unit, "--unit", "COLUMN=UNIT"), keep=listed(arguments.keep) or (),
-        correlations=arguments.correlations, refine=arguments.refine, kept_draws=arguments.keep_draws,
+        correlations=arguments.correlations, refine=arguments.refine, bf16=arguments.bf16, kept_draws=arguments.keep_draws,
     )
     speed = TextColumn("{task.fields[rate]}")
     quiet = arguments.quiet or not sys.stderr.isatty()
