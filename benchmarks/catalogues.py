@@ -1,11 +1,13 @@
 """Catalogues: stars per second from Parquet to Parquet, memory as rows grow, and whether killed or spread runs give the same bytes.
 
-``python -m benchmarks.catalogues HEAD=RUN [HEAD=RUN ...] --work DIR [--parts speed,rows,kills,dask]``. Tables are simulated stars of config
-``demo``, with data missing as in training. ``speed``: 20,000 stars for each run, by as many workers as there are cores; beside it the
-package sbi, whose default spline flow learns the same stars briefly and is asked star by star, and for all stars at once. ``rows``: the
-first run on tables of growing length, with time and the peak memory of the largest process. ``kills``: the first run on 100,000 stars,
-killed (SIGKILL) at random times and taken up again, by 1, 2 and 4 workers, and with its files in another order, against an undisturbed
-one, byte by byte. ``dask``: the same by a Dask cluster of two workers, of which one is killed.
+``python -m benchmarks.catalogues HEAD=RUN [HEAD=RUN ...] --work DIR [--parts speed,workers,refined,rows,kills,dask]``.
+
+Tables are simulated stars of config ``demo``, with data missing as in training. ``speed``: 20,000 stars for each run, by as many workers
+as there are cores; beside it the package sbi, whose default spline flow learns the same stars briefly and is asked star by star, and for
+all stars at once. ``workers``: the first run on 100,000 stars by one worker and by as many as there are cores. ``refined``: on 2,000,
+weighted by the likelihood, and how well that went. ``rows``: on tables of growing length, with time and the peak memory of the largest
+process. ``kills``: on 100,000 stars, killed (SIGKILL) at random times and taken up again, by 1, 2 and 4 workers, and with its files in
+another order, against an undisturbed one, byte by byte. ``dask``: the same by a Dask cluster of two workers, of which one is killed.
 """
 
 import argparse
@@ -31,7 +33,7 @@ from sbi_da.runs import build
 from sbi_da.simulation import simulate
 from sbi_da.surveys import Survey
 
-STARS, BLOCK, PEER_STARS = 20_000, 100_000, 200
+STARS, BLOCK, PEER_STARS, REFINED = 20_000, 100_000, 200, 2_000
 KILLED, FILE = 100_000, 2_500
 ROWS = (10_000, 100_000, 1_000_000)
 
@@ -80,13 +82,14 @@ def command(run: Path, catalogue: Path, out: Path, workers: int, *more: str) -> 
     return [sys.executable, "-m", "sbi_da.cli", "infer", *place, "--draws", str(DRAWS), "--workers", str(workers), "--quiet", *more]
 
 
-def timed(run: Path, catalogue: Path, out: Path, workers: int) -> tuple[float, float]:
+def timed(run: Path, catalogue: Path, out: Path, workers: int, *more: str) -> tuple[float, float]:
     """Seconds, and peak memory of the largest process in MiB, of an inference from its start to its end."""
     shutil.rmtree(out, ignore_errors=True)
     watch = "import resource,subprocess,sys; subprocess.run(sys.argv[1:], check=True, stdout=2); " \
             "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     start = time.perf_counter()
-    said = subprocess.run([sys.executable, "-c", watch, *command(run, catalogue, out, workers)], check=True, capture_output=True, text=True)
+    asked = command(run, catalogue, out, workers, *more)
+    said = subprocess.run([sys.executable, "-c", watch, *asked], check=True, capture_output=True, text=True)
     return time.perf_counter() - start, int(said.stdout) / (1024 if sys.platform != "darwin" else 1024**2)
 
 
@@ -141,6 +144,30 @@ def peer(repeat: int) -> list[dict[str, Any]]:
                 rates.append((PEER_STARS if name == "batched" else PEER_STARS // 4) / (time.perf_counter() - start))
             rows.append({"part": "speed", "of": f"sbi NSF, {name}", "stars_per_s": float(np.median(rates))})
     return rows
+
+
+def by_workers(run: Path, work: Path, repeat: int, workers: int) -> list[dict[str, Any]]:
+    """Stars per second of one worker and of all, without their start."""
+    few, many = make(work / "few.parquet", 2), make(work / "killed", KILLED, FILE)
+    rates: dict[int, list[float]] = {1: [], workers: []}
+    for _ in range(repeat):
+        for count in rates:
+            start = timed(run, few, work / "out", count)[0]
+            rates[count].append(KILLED / (timed(run, many, work / "out", count)[0] - start))
+    return [{"part": "workers", "of": f"{count}", "stars_per_s": float(np.median(rate)), "range": [min(rate), max(rate)]}
+            for count, rate in rates.items()]
+
+
+def refined(run: Path, work: Path, workers: int) -> list[dict[str, Any]]:
+    """Stars per second with weights by the likelihood, and their effective sample sizes."""
+    import pyarrow.parquet as pq
+
+    few, many = make(work / "few.parquet", 2), make(work / f"{REFINED}.parquet", REFINED)
+    start = timed(run, few, work / "out", workers, "--refine")[0]
+    seconds = timed(run, many, work / "out", workers, "--refine")[0] - start
+    ess = pq.read_table(work / "out" / "objects", columns=["ess"])["ess"].to_numpy()
+    found = {"median_ess": float(np.median(ess)), "share_below_half": float((ess < DRAWS / 2).mean()), "lost": int((ess == 0).sum())}
+    return [{"part": "refined", "of": f"{REFINED}", "stars_per_s": REFINED / seconds, **found}]
 
 
 def growth(run: Path, work: Path, workers: int, lengths: list[int]) -> list[dict[str, Any]]:
@@ -219,9 +246,13 @@ def main() -> None:
     runs = {name: Path(path) for name, _, path in (item.partition("=") for item in a.runs)}
     first = next(iter(runs.values()))
     rows: list[dict[str, Any]] = []
-    for part in named(parser, a.parts, ["speed", "rows", "kills", "dask"]):
+    for part in named(parser, a.parts, ["speed", "workers", "refined", "rows", "kills", "dask"]):
         if part == "speed":
             rows += speed(runs, a.work, a.repeat, a.workers)
+        elif part == "workers":
+            rows += by_workers(first, a.work, a.repeat, a.workers)
+        elif part == "refined":
+            rows += refined(first, a.work, a.workers)
         elif part == "rows":
             rows += growth(first, a.work, a.workers, [int(n) for n in a.rows.split(",")])
         elif part == "dask":

@@ -4,7 +4,8 @@
 training, that two or more surveys detected. One survey at a time its zero point is shifted by 0.1, 0.3 or 0.5 mag, or all it measured
 is exchanged with another star's (a wrong cross-match); or WISE sees an infrared excess of 0.5 mag in W1, 1 in W2, 1.5 in W3 and 2 in W4.
 Area under the ROC curve of the p-value of all tests, and of the best single column, by how many surveys detected a star, with its
-standard error (Hanley & McNeil 1982); and the share of clean stars with p below 0.01 and 0.001.
+standard error (Hanley & McNeil 1982); the share of clean stars with p below 0.01 and 0.001; and beside it, in the same run, the area for
+posteriors of disjoint subsets of surveys.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.disjoint import DisjointPosteriors
 from benchmarks.result import table, write
 from sbi_da.config import load_config
 from sbi_da.estimator import Estimator
@@ -69,20 +71,25 @@ def main() -> None:
         parser.error(f"no reference there: sbi-da trust {a.run}")
     config = load_config("demo")
     simulator, surveys, _ = build(config)
-    observed = estimator.layout.read(simulate(simulator, surveys, a.stars, 990 + a.seed, config.missing))
     index = estimator.layout.survey_index
-    seen = np.stack([(observed.state[:, index == k] == OBSERVED).any(1) for k in range(len(surveys))], axis=1)
-    several = seen.sum(1) >= 2
-    observed, seen = observed.take(several), seen[several]
+
+    def stars(seed: int) -> tuple[Observations, np.ndarray]:
+        found = estimator.layout.read(simulate(simulator, surveys, a.stars, seed, config.missing))
+        seen = np.stack([(found.state[:, index == k] == OBSERVED).any(1) for k in range(len(surveys))], axis=1)
+        several = seen.sum(1) >= 2
+        return found.take(several), seen[several]
+
+    observed, seen = stars(990 + a.seed)
+    disjoint = DisjointPosteriors(estimator, *stars(77 + a.seed))
 
     def ask(some: Observations) -> dict[str, np.ndarray]:
         found = [reference.p_values(reference.statistics(estimator, f, *part)) for f, part in features_of(estimator, some)]
         return {name: np.concatenate([p[name] for p in found]) for name in reference.columns}
 
-    clean = ask(observed)
+    clean, apart = ask(observed), disjoint(observed, seen)
     rows: list[dict[str, Any]] = []
     for fault, survey, spoilt in faults(observed, estimator.layout, seen, np.random.default_rng(a.seed)):
-        p = ask(spoilt)
+        p, p_apart = ask(spoilt), disjoint(spoilt, seen)
         for least in (2, 3, 4):
             chosen = seen[:, estimator.surveys.index(survey)] & (seen.sum(1) >= least)
             truth = np.repeat([0, 1], chosen.sum())
@@ -90,14 +97,18 @@ def main() -> None:
             area = {name: float(roc_auc_score(truth, values)) for name, values in score.items() if np.isfinite(values).all()}
             best = max((name for name in area if name != "all"), key=lambda name: area[name])
             row = {"fault": fault, "survey": survey, "surveys": f"{least} or more", "stars": int(chosen.sum()), "auroc": area["all"]}
-            rows.append({**row, "error": error_of(area["all"], int(chosen.sum())), "best": area[best], "best_column": best})
+            row |= {"error": error_of(area["all"], int(chosen.sum())), "best": area[best], "best_column": best}
+            beside = -np.log(np.concatenate([apart[chosen], p_apart[chosen]]) + 1e-300)
+            rows.append({**row, "disjoint": float(roc_auc_score(truth, beside))})
     headers = list(rows[0])
     print(table(headers, [[row[h] for h in headers] for row in rows]))
     figures: dict[str, Any] = {}
     for least in (2, 3, 4):
         for fault in dict.fromkeys(row["fault"] for row in rows):
-            some = [row["auroc"] for row in rows if row["fault"] == fault and row["surveys"] == f"{least} or more"]
-            figures[f"auroc_{fault.replace(' ', '_')}_{least}_surveys"] = {"value": float(np.mean(some)), "lowest": min(some)}
+            some = [row for row in rows if row["fault"] == fault and row["surveys"] == f"{least} or more"]
+            areas, others = ([float(row[name]) for row in some] for name in ("auroc", "disjoint"))
+            value = {"value": float(np.mean(areas)), "lowest": min(areas), "disjoint": float(np.mean(others))}
+            figures[f"auroc_{fault.replace(' ', '_')}_{least}_surveys"] = value
     held = clean["all"][np.isfinite(clean["all"])]
     figures |= {f"clean_below_{share}": {"value": float((held < share).mean())} for share in (0.01, 0.001)}
     print(table(["figure", "value"], [[name, value["value"]] for name, value in figures.items()]))
