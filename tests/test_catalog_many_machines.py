@@ -72,6 +72,18 @@ def test_a_dask_worker_that_is_killed(tmp_path, toy_run, table, cluster):
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def test_a_scheduler_that_is_lost(tmp_path, toy_run, table, monkeypatch):
+    path = folder_of(table, tmp_path / "catalogue", 20)
+    infer(toy_run, path, tmp_path / "whole", QUESTION, 1)
+    monkeypatch.setattr("sbi_da.catalog.dask_workers.TIMEOUT", "2s")
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        with pytest.raises(SbiDaError, match="the scheduler at .* was lost: start it again, and the same command goes on"):
+            infer(toy_run, path, tmp_path / "out", QUESTION, dask=address, told=lambda done, total: cluster.close() if done else None)
+    infer(toy_run, path, tmp_path / "out", QUESTION, 1)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
 def test_nobody_answers(tmp_path, toy_run, table, monkeypatch):
     path = folder_of(table, tmp_path / "catalogue", 150)
     monkeypatch.setattr("sbi_da.catalog.dask_workers.TIMEOUT", "1s")

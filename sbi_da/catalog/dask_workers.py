@@ -1,7 +1,10 @@
 """Partitions answered by the workers of a Dask cluster, which see the same files."""
 
+import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +30,20 @@ def _answer(task: "Task", run: Path, partition: Partition) -> dict[str, int]:
     return task(Answerer.kept(run, usable(task.device)), partition)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the tracebacks that Dask's client logs when the scheduler is lost."""
+    loggers = [logging.getLogger(f"distributed.{name}") for name in ("client", "utils")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
 def answer_on_cluster(
     task: "Task", run: Path, partitions: Sequence[Partition], address: str, told: Callable[[Partition], None]
 ) -> None:
@@ -40,10 +57,11 @@ def answer_on_cluster(
         told: called with each partition that is done.
 
     Raises:
-        SbiDaError: Dask is not installed, nobody answers at the address, or workers are lost again and again.
+        SbiDaError: Dask is not installed, nobody answers at the address or no longer, or workers are lost again and again.
     """
     try:
         from distributed import Client, as_completed
+        from distributed.comm import CommClosedError
         from distributed.scheduler import KilledWorker
     except ImportError as error:
         raise SbiDaError(f"--dask needs Dask ({error}): pip install 'sbi-da[lsdb]'") from error
@@ -54,11 +72,14 @@ def answer_on_cluster(
     except (OSError, ValueError) as error:
         raise SbiDaError(f"--dask {address}: no scheduler answers there ({' '.join(str(error).split())[:100]})") from None
     try:
-        waiting = {client.submit(_answer, task, run, p, retries=RETRIES, pure=False): p for p in partitions}
-        for future in as_completed(list(waiting)):
-            future.result()
-            told(waiting[future])
+        with _quiet():
+            waiting = {client.submit(_answer, task, run, p, retries=RETRIES, pure=False): p for p in partitions}
+            for future in as_completed(list(waiting)):
+                future.result()
+                told(waiting[future])
     except KilledWorker:
         raise SbiDaError(f"{task.out}: workers were lost again and again, perhaps for want of memory: the same command goes on") from None
+    except (CancelledError, CommClosedError):
+        raise SbiDaError(f"{task.out}: the scheduler at {address} was lost: start it again, and the same command goes on") from None
     finally:
         client.close()
