@@ -71,15 +71,16 @@ def answer_on_cluster(
             client: Any = Client(address, timeout=TIMEOUT)
     except (OSError, ValueError) as error:
         raise SbiDaError(f"--dask {address}: no scheduler answers there ({' '.join(str(error).split())[:100]})") from None
-    try:
-        with _quiet():
+    with _quiet():
+        try:
             waiting = {client.submit(_answer, task, run, p, retries=RETRIES, pure=False): p for p in partitions}
             for future in as_completed(list(waiting)):
                 future.result()
                 told(waiting[future])
-    except KilledWorker:
-        raise SbiDaError(f"{task.out}: workers were lost again and again, perhaps for want of memory: the same command goes on") from None
-    except (CancelledError, CommClosedError):
-        raise SbiDaError(f"{task.out}: the scheduler at {address} was lost: start it again, and the same command goes on") from None
-    finally:
-        client.close()
+        except KilledWorker:
+            why = "workers were lost again and again, perhaps for want of memory"
+            raise SbiDaError(f"{task.out}: {why}: the same command goes on") from None
+        except (CancelledError, CommClosedError):
+            raise SbiDaError(f"{task.out}: the scheduler at {address} was lost: start it again, and the same command goes on") from None
+        finally:
+            client.close()
