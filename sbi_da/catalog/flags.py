@@ -17,7 +17,7 @@ class Flag(IntFlag):
     LIMIT = 8
     """A non-detection was used as a limit."""
     REPEATED = 16
-    """Its identifier occurs more than once in its partition: the answers may be of one object, or of several."""
+    """Its identifier occurs more than once (in a frame: in its partition): the answers may be of one object, or of several."""
 
     STRANGE = 32
     """Fewer than one in a thousand simulated objects are as strange (column ``p_all``)."""
@@ -42,5 +42,5 @@ MEANINGS = {
     Flag.STRANGE: "fewer than one in a thousand simulated objects are as strange: see p_all and the other p-values",
     Flag.LOW_ESS: "few of its draws explain what was measured: see ess; where it is 0 there is no answer",
     Flag.NOBODY: "it has no identifier and was not answered",
-    Flag.REPEATED: "its identifier occurs more than once in its partition",
+    Flag.REPEATED: "its identifier occurs more than once",
 }

@@ -13,11 +13,12 @@ from sbi_da.catalog.answering import Answerer
 from sbi_da.catalog.devices import usable
 from sbi_da.catalog.flags import Flag
 from sbi_da.catalog.question import Question
+from sbi_da.catalog.repeats import repeated
 from sbi_da.catalog.rows import identifiers_of, read_rows
 from sbi_da.catalog.workers import one_thread
 from sbi_da.errors import TableError
 from sbi_da.records.columns import open_source
-from sbi_da.records.identifiers import ROW_NUMBER
+from sbi_da.records.identifiers import ROW_NUMBER, keys
 
 __all__ = ["answer_frame"]
 
@@ -47,9 +48,9 @@ def answer_frame(frame: Any, run: str | Path, question: Question, device: str = 
     answerer = Answerer.kept(Path(run), usable(device))
     answerer.check(question)
     ids, reasons = identifiers_of(source, question.id_column, 0)
-    unique, counts = np.unique(ids[reasons == ""], return_counts=True)
     with one_thread():
-        rows = read_rows(source, answerer.estimator.layout.surveys, question, question.id_column, repeated=unique[counts > 1])
+        again = repeated(keys(ids[reasons == ""]))
+        rows = read_rows(source, answerer.estimator.layout.surveys, question, question.id_column, repeated=again)
         columns = answerer(rows, question)
     wide = {name: values for name, values in columns.items() if np.ndim(values) > 1}
     flat = {name: values for name, values in columns.items() if name not in wide}

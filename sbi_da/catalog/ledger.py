@@ -7,12 +7,15 @@ checksum that this line states. When all are done the manifest takes the place o
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
 from filelock import FileLock, Timeout
 
+from sbi_da.catalog.repeats import find_repeats
 from sbi_da.catalog.sources import File, Partition, digest
 from sbi_da.errors import SbiDaError
 
@@ -21,7 +24,7 @@ __all__ = ["ANSWERS", "Ledger"]
 ANSWERS = "objects"
 """Folder of the answers."""
 MANIFEST, REJECTED, PROGRESS = "manifest.json", "rejected.parquet", ".progress"
-PLAN, LOCK = "plan.json", "lock"
+PLAN, LOCK, REPEATS = "plan.json", "lock", "repeats.npy"
 
 
 class Ledger:
@@ -106,6 +109,21 @@ class Ledger:
             _compare(self.out, plan, earlier)
         if self.finished is None:
             _write(self.progress / PLAN, {**plan, "times": times})
+
+    def look_for_repeats(self, partitions: list[Partition], id_column: str) -> None:
+        """Find identifiers that occur more than once, unless an earlier run did.
+
+        Raises:
+            TableError: what cannot be read or written.
+        """
+        if not (self.progress / REPEATS).exists():
+            found = find_repeats(partitions, id_column, self.progress / "keys")
+            with _replacing(self.progress / REPEATS) as stream:
+                np.save(stream, found, allow_pickle=False)
+
+    def repeats(self) -> np.ndarray:
+        """Keys of the identifiers that were found to occur more than once, sorted."""
+        return np.asarray(np.load(self.progress / REPEATS, allow_pickle=False))
 
     def done(self, partition: Partition) -> dict[str, Any] | None:
         """What was written down of a partition whose answer is there, whole and unaltered; None if it must be answered."""
@@ -201,10 +219,17 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
+    with _replacing(path) as stream:
+        stream.write(json.dumps(content, indent=1).encode())
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to be written, which takes its name once it is whole and on the disk."""
     partial = path.with_name(f".{os.getpid()}.partial.{path.name}")
     try:
-        with partial.open("w") as stream:
-            json.dump(content, stream, indent=1)
+        with partial.open("wb") as stream:
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(partial, path)

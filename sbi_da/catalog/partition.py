@@ -10,7 +10,7 @@ import numpy as np
 
 from sbi_da.catalog.answering import Answerer, described
 from sbi_da.catalog.question import Question
-from sbi_da.catalog.rows import identifiers_of, read_rows
+from sbi_da.catalog.rows import read_rows
 from sbi_da.catalog.sources import Partition
 from sbi_da.errors import TableError
 from sbi_da.records.columns import one_line, open_source, remedy
@@ -22,7 +22,7 @@ BLOCK = 10_000
 
 
 def answer_partition(
-    answerer: Answerer, partition: Partition, question: Question, id_column: str, out: Path, rejected: Path
+    answerer: Answerer, partition: Partition, question: Question, id_column: str, out: Path, rejected: Path, repeated: np.ndarray
 ) -> dict[str, int]:
     """Answer the rows of a partition.
 
@@ -33,6 +33,7 @@ def answer_partition(
         id_column: of identifiers, or ``"#row"``.
         out: file of the answers, written under a temporary name first.
         rejected: file of the rows that are set aside, as JSON; it is written before ``out``.
+        repeated: keys of identifiers that occur more than once in the catalogue, sorted.
 
     Returns:
         How many rows were ``answered`` and ``rejected``.
@@ -44,7 +45,6 @@ def answer_partition(
     import pyarrow.parquet as pq
 
     surveys = answerer.estimator.layout.surveys
-    repeated = _repeated(partition, id_column)
     units, said = described(answerer.estimator, question)
     partial = out.with_name(f".{os.getpid()}.partial.{out.name}")
     aside: dict[str, list[Any]] = {"row": [], "reason": []}
@@ -80,14 +80,6 @@ def answer_partition(
         if partial.parent.is_dir():
             partial.unlink(missing_ok=True)
     return {"answered": answered, "rejected": len(aside["row"])}
-
-
-def _repeated(partition: Partition, id_column: str) -> np.ndarray:
-    """Identifiers that occur more than once, sorted."""
-    source = open_source(partition.path, partition.start, partition.stop, partition.title)
-    ids, reasons = identifiers_of(source, id_column, partition.first)
-    unique, counts = np.unique(ids[reasons == ""], return_counts=True)
-    return unique[counts > 1]
 
 
 def _table(columns: dict[str, Any], units: Mapping[str, str], kinds: Mapping[str, Any], said: dict[bytes, bytes]) -> Any:

@@ -12,7 +12,7 @@ from sbi_da.layout import unusable
 from sbi_da.records import ABSENT, LIMIT, Measurements, Records
 from sbi_da.records.columns import Column, TableSource, some
 from sbi_da.records.faults import LeaveOut
-from sbi_da.records.identifiers import ROW_NUMBER, readable_identifiers
+from sbi_da.records.identifiers import ROW_NUMBER, keys, readable_identifiers
 from sbi_da.records.tables import read_measurements
 from sbi_da.surveys import Survey
 
@@ -58,7 +58,7 @@ def read_rows(
         question: which of them to read, in what units, and what to keep.
         id_column: of identifiers, or ``"#row"``.
         first: number of the first row in the catalogue.
-        repeated: identifiers that occur more than once, sorted.
+        repeated: keys of identifiers that occur more than once, sorted; None: none do.
 
     Raises:
         TableError: a column that is not there, or that no row of can be read.
@@ -75,7 +75,7 @@ def read_rows(
     ids, reasons = identifiers_of(source, id_column, first)
     usable = reasons == ""
     states = np.concatenate([m.state for m in measurements.values()], axis=1)
-    again = np.isin(ids, repeated) if repeated is not None and len(repeated) else np.zeros(len(ids), bool)
+    again = np.isin(keys(ids), repeated) if repeated is not None and len(repeated) else np.zeros(len(ids), bool)
     without = np.logical_or.reduce(list(unused.values()))
     said = {
         Flag.NO_DATA: (states == ABSENT).all(1), Flag.LEFT_OUT: faults.rows, Flag.NO_ERROR: without,

@@ -97,6 +97,7 @@ def infer(
             source = open_source(partition.path, partition.start, min(partition.stop, partition.start + PROBED), partition.title)
             read_rows(source, estimator.layout.surveys, question, id_column)
         partitions = list(found.partitions)
+        ledger.look_for_repeats(partitions, id_column)
         left = [p for p in partitions if ledger.done(p) is None]
         count = sum(map(len, partitions)) - sum(map(len, left))
 

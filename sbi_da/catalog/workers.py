@@ -49,7 +49,7 @@ class Task:
         ledger = Ledger(self.out)
         place, aside = ledger.answers / partition.name, ledger.rejected(partition)
         with one_thread():
-            counts = answer_partition(answerer, partition, self.question, self.id_column, place, aside)
+            counts = answer_partition(answerer, partition, self.question, self.id_column, place, aside, ledger.repeats())
         ledger.record(partition, counts)
         return counts
 
