@@ -1,13 +1,14 @@
 """Catalogues: stars per second from Parquet to Parquet, memory as rows grow, and whether killed or spread runs give the same bytes.
 
-``python -m benchmarks.catalogues HEAD=RUN [HEAD=RUN ...] --work DIR [--parts speed,workers,refined,rows,kills,dask]``.
+``python -m benchmarks.catalogues HEAD=RUN [HEAD=RUN ...] --work DIR [--parts speed,trust,workers,refined,rows,kills,dask]``.
 
-Tables are simulated stars of config ``demo``, with data missing as in training. ``speed``: 20,000 stars for each run, by as many workers
-as there are cores; beside it the package sbi, whose default spline flow learns the same stars briefly and is asked star by star, and for
-all stars at once. ``workers``: the first run on 100,000 stars by one worker and by as many as there are cores. ``refined``: on 2,000,
-weighted by the likelihood, and how well that went. ``rows``: on tables of growing length, with time and the peak memory of the largest
-process. ``kills``: on 100,000 stars, killed (SIGKILL) at random times and taken up again, by 1, 2 and 4 workers, and with its files in
-another order, against an undisturbed one, byte by byte. ``dask``: the same by a Dask cluster of two workers, of which one is killed.
+Tables are simulated stars of config ``demo``, with data missing as in training. ``speed``: 20,000 stars for each run, by as many workers as
+there are cores; beside it the package sbi, whose default spline flow learns the same stars briefly and is asked star by star, and for all
+stars at once. ``trust``: the first run on 100,000 stars with and without its columns of trust, in turn. ``workers``: the first run on
+100,000 stars by one worker and by as many as there are cores. ``refined``: on 2,000, weighted by the likelihood, and how well that went.
+``rows``: on tables of growing length, with time and the peak memory of the largest process. ``kills``: on 100,000 stars, killed (SIGKILL)
+at random times and taken up again, by 1, 2 and 4 workers, and with its files in another order, against an undisturbed one, byte by byte.
+``dask``: the same by a Dask cluster of two workers, of which one is killed.
 """
 
 import argparse
@@ -146,6 +147,19 @@ def peer(repeat: int) -> list[dict[str, Any]]:
     return rows
 
 
+def trust_cost(run: Path, work: Path, repeat: int, workers: int) -> list[dict[str, Any]]:
+    """Seconds with and without the columns of trust."""
+    bare, many = work / "bare", make(work / f"{KILLED}.parquet", KILLED)
+    shutil.rmtree(bare, ignore_errors=True)
+    shutil.copytree(run / "estimator", bare / "estimator")
+    seconds: dict[str, list[float]] = {"with": [], "without": []}
+    for _ in range(repeat):
+        for name, asked in (("with", run), ("without", bare)):
+            seconds[name].append(timed(asked, many, work / "out", workers)[0])
+    cost = float(np.median(seconds["with"]) / np.median(seconds["without"])) - 1
+    return [{"part": "trust", "of": "seconds", **seconds, "cost": cost}]
+
+
 def by_workers(run: Path, work: Path, repeat: int, workers: int) -> list[dict[str, Any]]:
     """Stars per second of one worker and of all, without their start."""
     few, many = make(work / "few.parquet", 2), make(work / "killed", KILLED, FILE)
@@ -246,9 +260,11 @@ def main() -> None:
     runs = {name: Path(path) for name, _, path in (item.partition("=") for item in a.runs)}
     first = next(iter(runs.values()))
     rows: list[dict[str, Any]] = []
-    for part in named(parser, a.parts, ["speed", "workers", "refined", "rows", "kills", "dask"]):
+    for part in named(parser, a.parts, ["speed", "trust", "workers", "refined", "rows", "kills", "dask"]):
         if part == "speed":
             rows += speed(runs, a.work, a.repeat, a.workers)
+        elif part == "trust":
+            rows += trust_cost(first, a.work, a.repeat, a.workers)
         elif part == "workers":
             rows += by_workers(first, a.work, a.repeat, a.workers)
         elif part == "refined":
@@ -267,6 +283,8 @@ def main() -> None:
         figures |= {f"ratio_to_sbi_nsf_{name}": {"value": v / fast["sbi_NSF_batched"]} for name, v in fast.items() if "sbi" not in name}
     if kept := [r["same"] for r in rows if r["part"] == "kills"]:
         figures["share_of_same_bytes"] = {"value": float(np.mean(kept))}
+    if cost := [r["cost"] for r in rows if r["part"] == "trust"]:
+        figures["cost_of_trust"] = {"value": cost[0]}
     memory = {r["of"]: r["peak_mib"] for r in rows if r["part"] == "rows"}
     if {"10000", "1000000"} <= set(memory):
         figures["memory_ratio_1e6_to_1e4"] = {"value": memory["1000000"] / memory["10000"]}
