@@ -106,7 +106,14 @@ def low_ess(draws: int) -> float:
 
 def tempered(log_weight: np.ndarray, least: float) -> np.ndarray:
     """Normalised weights, shape ``(point,)``, raised to the largest power up to one that leaves an effective size of ``least``."""
-    if effective(normalised(log_weight)) >= least or np.isfinite(log_weight).sum() <= least:
+    possible = np.isfinite(log_weight)
+    if effective(normalised(log_weight)) >= least or possible.sum() <= least:
         return normalised(log_weight)
-    power = brentq(lambda t: float(effective(normalised(t * log_weight))) - least, 1e-9, 1.0, xtol=1e-6)
-    return normalised(power * log_weight)
+    largest = log_weight.max()
+    scale = largest - log_weight[possible].min()  # of any size: what an error of 1e-9 leaves spans 1e18 and more
+    relative = (log_weight - largest) / scale
+
+    def excess(log_power: float) -> float:
+        return float(effective(normalised(np.exp(log_power) * relative))) - least
+
+    return normalised(np.exp(brentq(excess, np.log(1e-6 * min(1.0, scale)), np.log(scale), xtol=1e-6)) * relative)

@@ -119,7 +119,7 @@ def _from_posterior(estimator: Estimator, records: Records, labels: Labels, draw
                 score = _log_likelihood(held, some, {n: (EXACT[0] if some[n][1].any() else width) * v.std(1) for n, v in held.items()})
                 tried, size = resample(score, draws * 50, records.ids[rows], seed)
                 better = (effective < LEAST_EFFECTIVE) & (size > effective)
-                chosen, effective = np.where(better[:, None], tried[:, ::50], chosen), np.where(better, size, effective)
+                chosen, effective = np.where(better[:, None], np.sort(tried)[:, ::50], chosen), np.where(better, size, effective)
         for name, values in pieces.items():
             drawn = np.take_along_axis(sample[name].values, chosen, axis=1)
             exact = name in labels and not labels[name][1].any()

@@ -16,10 +16,11 @@ __all__ = ["Layout", "Observations", "unusable"]
 
 
 def unusable(value: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """Where a value, or its error, is not a finite, for the error positive, number in the range of single precision."""
+    """Where a value, or its error, is not a finite, for the error positive, number whose square single precision holds."""
     single = np.finfo(np.float32)
+    largest = 1e-4 * np.sqrt(single.max)
     with np.errstate(invalid="ignore"):
-        return ~((np.abs(value) < 1e-3 * single.max) & (error > 1e3 * single.tiny) & (error < 1e-3 * single.max))
+        return ~((np.abs(value) < largest) & (error > 1e3 * single.tiny) & (error < largest))
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Layout:
 
         Raises:
             SbiDaError: a channel in another unit, images of another size, or an observed value or error that is not a finite, positive
-            number in the range of single precision.
+            number whose square single precision holds.
         """
         n = len(records)
         shape = (n, len(self.channels))

@@ -178,11 +178,11 @@ def simulator_of(estimator: Estimator) -> Simulator:
         SbiDaError: none is recorded, or it was corrected by alignment, and the artefact does not hold the correction.
     """
     if estimator.simulator is None:
-        raise SbiDaError("refine: this estimator names no simulator, so there is no likelihood: give simulator=...")
+        raise SbiDaError("refine: this estimator names no simulator, so has no likelihood: refine(..., simulator=...) in Python takes one")
     if estimator.metadata.get("alignment", {}).get("verdict", {}).get("kept"):
         raise SbiDaError(
             f"refine: this estimator was aligned, and the likelihood of {estimator.simulator.name} is no longer its own: refine the "
-            "unaligned one, or give the corrected simulator"
+            "unaligned one (refine(..., simulator=...) in Python takes the corrected simulator)"
         )
     return get_simulator(estimator.simulator.name, **estimator.simulator.options)
 

@@ -127,6 +127,33 @@ def test_an_altered_answer_is_made_again(tmp_path, toy_run, table, small_partiti
     assert contents(out) == contents(tmp_path / "whole")
 
 
+def test_rows_set_aside_are_found_again(tmp_path, toy_run, table, monkeypatch):
+    """Where the disk has lost what was written down of them."""
+    spoilt = rows(table, slice(0, 60))
+    spoilt["source_id"] = spoilt["source_id"].astype(float) / 4  # no exact whole numbers, most of them
+    path, out = folder_of(spoilt, tmp_path / "catalogue", 20), tmp_path / "out"
+    infer(toy_run, path, tmp_path / "whole", QUESTION, 1)
+    monkeypatch.setattr(Ledger, "finish", lambda *_: {})
+    infer(toy_run, path, out, QUESTION, 1)
+    monkeypatch.undo()
+    first, second, *_ = sorted((out / ".progress" / "rejected").rglob("*.json"))
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:10])
+    infer(toy_run, path, out, QUESTION, 1)
+    assert contents(out) == contents(tmp_path / "whole") and len(pq.read_table(out / "rejected.parquet")) >= 40
+
+
+def test_without_a_plan_nothing_is_known(tmp_path, toy_run, table, monkeypatch):
+    path, out = folder_of(rows(table, slice(0, 60)), tmp_path / "catalogue", 20), tmp_path / "out"
+    monkeypatch.setattr(Ledger, "finish", lambda *_: {})
+    infer(toy_run, path, out, QUESTION.model_copy(update={"seed": 3}), 1)
+    monkeypatch.undo()
+    (out / ".progress" / "plan.json").write_text("{")
+    infer(toy_run, path, out, QUESTION, 1)
+    infer(toy_run, path, tmp_path / "whole", QUESTION, 1)
+    assert contents(out) == contents(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".fits", ".ecsv", ".vot", ".fits.gz"])
 def test_other_formats_give_the_same_answers(tmp_path, toy_run, table, suffix):
     some = rows(table, slice(0, 80))

@@ -1,11 +1,13 @@
 """HATS catalogues, and Dask workers of which one is killed."""
 
 import os
+import shutil
 import signal
 import threading
 import time
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from catalogue_tables import QUESTION, contents, folder_of
@@ -46,6 +48,17 @@ def test_hats_in_hats_out(tmp_path, toy_run, sky, table):
     assert set(rows["id"]) == set(table["source_id"]) and np.isfinite(rows["theta_1_mean"]).all()
     both = asked.crossmatch(found, n_neighbors=1, radius_arcsec=0.1, suffixes=("", "_found"), suffix_method="all_columns").compute()
     assert len(both) == 300 and (both["source_id"] == both["id_found"]).all()
+
+
+def test_hats_files_of_other_types_are_refused(tmp_path, toy_run, sky):
+    place = shutil.copytree(sky, tmp_path / "sky")
+    victim = sorted(place.rglob("Npix=*.parquet"))[3]
+    held = pq.ParquetFile(victim).read()
+    index = held.schema.get_field_index("source_id")
+    pq.write_table(held.set_column(index, "source_id", held["source_id"].cast(pa.string())), victim)
+    with pytest.raises(SbiDaError, match=f"{victim.name}: column 'source_id' is text, in .* int64: a HATS catalogue has one type"):
+        infer(toy_run, place, tmp_path / "out", QUESTION, 1)
+    assert not (tmp_path / "out").exists()
 
 
 def test_dask_gives_the_same_bytes(tmp_path, toy_run, table, cluster):

@@ -44,6 +44,41 @@ def test_each_object_is_refined_alone(toy_config, table, head, rng):
             assert np.asarray(part[name]).tobytes() == np.asarray(values)[index].tobytes(), name
 
 
+@pytest.mark.parametrize("head", ["spline", "mixture"])
+def test_measurements_beyond_all_simulations(toy_config, table, head):
+    """Every object has an answer, or none and the flag that says so, whatever the size of values and errors."""
+    answerer = untrained_answerer(toy_config, head)
+    for share, powers in ((0.05, (-30, 15)), (0.5, (-30, 15)), (1.0, (-10, 0))):
+        rng = np.random.default_rng(1)
+        far = {k: v * 10 ** (rng.uniform(*powers, 40) * (rng.random(40) < share)) for k, v in rows(table, slice(0, 40)).items()}
+        far["source_id"] = table["source_id"][:40]
+        for question in (QUESTION, QUESTION.model_copy(update={"refine": 0})):
+            found = answer_rows(answerer, far, np.arange(40), question)
+            lost = found.get("ess", np.ones(40)) == 0
+            assert (found["flags"][lost] & Flag.LOW_ESS).all()
+            for name in ("theta_1_mean", "theta_2_sd", "theta_3_map", "theta_1_draws"):
+                assert (np.isfinite(found[name].reshape(40, -1)).all(1) == ~lost).all(), name
+            assert np.isnan(found["p_all"]).sum() <= np.isnan(answer_rows(answerer, table, np.arange(40), question)["p_all"]).sum()
+
+
+def test_kept_draws_of_refined_answers_are_a_sample(toy_run, table):
+    answerer, few = Answerer.load(toy_run), 20
+    question = Question(draws=1000, kept_draws=few, id_column="source_id", refine=1)
+    found = answer_rows(answerer, table, np.arange(300), question)
+    fine = found["ess"] > 300
+    away = np.stack([found[f"{name}_draws"][fine] for name in NAMES]).astype(float)
+    assert fine.sum() > 50 and np.square(away).mean() == pytest.approx(1, abs=0.1)
+    assert few * np.square(away.mean(-1)).mean() < 1.4, "as far from the mean as a mean of independent draws"
+
+
+def test_partitions_to_refine_are_small(tmp_path, toy_run, table, monkeypatch):
+    """So that little is lost when one is killed, and several processes have something to do."""
+    monkeypatch.setattr("sbi_da.catalog.sources.SMALLEST", 100)
+    path = write_table(tmp_path / "a.parquet", rows(table, slice(0, 20)))
+    manifests = [infer(toy_run, path, tmp_path / str(k), QUESTION.model_copy(update={"refine": k}), 1) for k in (0, 1)]
+    assert [len(m["partitions"]) for m in manifests] == [1, 4]
+
+
 def test_what_no_draw_explains_has_no_answer(toy_config, table, monkeypatch):
     weigh = Refinement.weigh
 
@@ -57,7 +92,8 @@ def test_what_no_draw_explains_has_no_answer(toy_config, table, monkeypatch):
     monkeypatch.setattr(Refinement, "weigh", spoilt)
     found = answer_rows(answerer, table, np.arange(10), QUESTION)
     assert found["ess"][3] == 0 and found["flags"][3] & Flag.LOW_ESS
-    for name in ("theta_1_mean", "theta_3_map", "edge", "correlations", "theta_2_draws"):
+    assert np.isnan(found["edge"][3])
+    for name in ("theta_1_mean", "theta_3_map", "correlations", "theta_2_draws"):
         assert np.isnan(found[name][3]).all(), name
         assert np.isfinite(found[name][:3]).all() and (found[name][4:] == before[name][4:]).all(), name
 

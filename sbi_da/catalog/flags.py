@@ -26,7 +26,7 @@ class Flag(IntFlag):
     """It has no identifier, and was not answered; only where rows cannot be set aside."""
 
     LOW_ESS = 128
-    """Few of its refined draws carry the weight (column ``ess``): fewer than a hundred, or than half of those asked for."""
+    """Few of its refined draws carry the weight (column ``ess``): fewer than half of those asked for, and than a hundred."""
 
     @property
     def meaning(self) -> str:

@@ -4,7 +4,7 @@ What they are asked is answered as a HATS catalogue of the same pixels, which LS
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import sbi_da
 from sbi_da.errors import TableError
 from sbi_da.records.columns import some
 
-__all__ = ["catalogue_root", "describe", "pixel_of", "positions"]
+__all__ = ["catalogue_root", "describe", "one_type", "pixel_of", "positions"]
 
 PIXEL = re.compile(r"Norder=(\d+)/Dir=\d+/Npix=(\d+)")
 NAMES = ("hats.properties", "properties")
@@ -51,6 +51,23 @@ def positions(root: Path, columns: Sequence[str]) -> tuple[str, ...]:
         raise TableError(f"{root}: its properties name column {lost[0]!r}, which is not there; it has {some(list(columns))}")
     healpix = said.get("hats_col_healpix", "_healpix_29")
     return (*names, healpix) if healpix in columns else names
+
+
+def one_type(columns: Mapping[str, str], title: str, known: dict[str, tuple[str, str]]) -> None:
+    """Refuse a file whose columns have other types than in the files before it, as the answers would, and a HATS catalogue has one.
+
+    Args:
+        columns: types by name.
+        title: what messages call the file.
+        known: types by name, and the file they were found in first; it is added to.
+
+    Raises:
+        TableError: another type.
+    """
+    for name, kind in columns.items():
+        before, where = known.setdefault(name, (kind, title))
+        if kind != before:
+            raise TableError(f"{title}: column {name!r} is {kind}, in {where} {before}: a HATS catalogue has one type for each column")
 
 
 def properties(root: Path) -> dict[str, str]:

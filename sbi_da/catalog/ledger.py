@@ -4,27 +4,27 @@ While it runs, ``.progress/`` holds the plan and a line about each finished part
 checksum that this line states. When all are done the manifest takes the place of that folder.
 """
 
-import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from sbi_da.catalog.repeats import find_repeats
+from sbi_da.catalog.repeats import find_repeats, read_repeats, write_repeats
 from sbi_da.catalog.sources import File, Partition, digest
-from sbi_da.errors import SbiDaError
+from sbi_da.catalog.writing import PARTIAL, durable, partial_name, read_json, write_json
+from sbi_da.errors import SbiDaError, TableError
+from sbi_da.records.columns import one_line, remedy
 
 __all__ = ["ANSWERS", "Ledger"]
 
 ANSWERS = "objects"
 """Folder of the answers."""
 MANIFEST, REJECTED, PROGRESS = "manifest.json", "rejected.parquet", ".progress"
-PLAN, LOCK, REPEATS = "plan.json", "lock", "repeats.npy"
+PLAN, LOCK, REPEATS = "plan.json", "lock", "repeats"
 
 
 class Ledger:
@@ -82,13 +82,13 @@ class Ledger:
     def _sweep(self) -> None:
         """Remove what processes that were killed have left half-written."""
         for folder in (self.answers, self.progress):
-            for path in folder.rglob(".*partial*"):
+            for path in folder.rglob(PARTIAL):
                 path.unlink(missing_ok=True)
 
     @property
     def finished(self) -> dict[str, Any] | None:
         """The manifest, if all is done."""
-        return _read(self.out / MANIFEST)
+        return read_json(self.out / MANIFEST)
 
     def settle(self, plan: Mapping[str, Any], files: list[File]) -> None:
         """Write down what is asked of what, or check it against what was written down by an earlier run.
@@ -96,7 +96,7 @@ class Ledger:
         Raises:
             SbiDaError: the catalogue, the estimator or the question is another one.
         """
-        earlier = self.finished or _read(self.progress / PLAN)
+        earlier = self.finished or read_json(self.progress / PLAN)
         times = {file.name: [file.size, file.modified] for file in files}
         same = None if earlier is None else earlier.get("input")
         known = earlier or {}
@@ -107,8 +107,12 @@ class Ledger:
         plan = {**plan, "input": [{"name": f.name, "size": f.size, "blake2b": d} for f, d in zip(files, digests, strict=True)]}
         if earlier is not None:
             _compare(self.out, plan, earlier)
+        else:  # what was answered is of no known question
+            for name in ("done", "rejected"):
+                shutil.rmtree(self.progress / name, ignore_errors=True)
+            (self.progress / REPEATS).unlink(missing_ok=True)
         if self.finished is None:
-            _write(self.progress / PLAN, {**plan, "times": times})
+            write_json(self.progress / PLAN, {**plan, "times": times})
 
     def look_for_repeats(self, partitions: list[Partition], id_column: str) -> None:
         """Find identifiers that occur more than once, unless an earlier run did.
@@ -116,30 +120,40 @@ class Ledger:
         Raises:
             TableError: what cannot be read or written.
         """
-        if not (self.progress / REPEATS).exists():
-            found = find_repeats(partitions, id_column, self.progress / "keys")
-            with _replacing(self.progress / REPEATS) as stream:
-                np.save(stream, found, allow_pickle=False)
+        place = self.progress / REPEATS
+        if read_repeats(place) is None:
+            try:
+                write_repeats(place, find_repeats(partitions, id_column, self.progress / "keys"))
+            except OSError as error:
+                raise TableError(f"{self.out}: cannot be written ({one_line(error)}){remedy(error)}") from error
 
     def repeats(self) -> np.ndarray:
-        """Keys of the identifiers that were found to occur more than once, sorted."""
-        return np.asarray(np.load(self.progress / REPEATS, allow_pickle=False))
+        """Keys of the identifiers that were found to occur more than once, sorted.
+
+        Raises:
+            SbiDaError: this process does not see the folder, as a worker on another machine may not.
+        """
+        found = read_repeats(self.progress / REPEATS)
+        if found is None:
+            why = "a process that is to answer does not see what was begun here"
+            raise SbiDaError(f"{self.out}: {why}: workers need the run, the catalogue and --out under the same paths")
+        return found
 
     def done(self, partition: Partition) -> dict[str, Any] | None:
         """What was written down of a partition whose answer is there, whole and unaltered; None if it must be answered."""
-        said = _read(self._line(partition))
+        said = read_json(self._line(partition))
         file = self.answers / partition.name
-        whole = said is not None and file.exists() and digest(file) == said["blake2b"]
-        return said if whole else None
+        if said is None or not file.exists() or digest(file) != said["blake2b"]:
+            return None
+        aside = read_json(self.rejected(partition)) or {"row": []}
+        return said if len(aside["row"]) == said["rejected"] else None
 
     def _line(self, partition: Partition) -> Path:
         return self.progress / "done" / f"{partition.name}.json"
 
     def record(self, partition: Partition, counts: Mapping[str, Any]) -> None:
         """Write down that a partition is answered."""
-        line = self._line(partition)
-        line.parent.mkdir(parents=True, exist_ok=True)
-        _write(line, {"name": partition.name, **counts, "blake2b": digest(self.answers / partition.name)})
+        write_json(self._line(partition), {"name": partition.name, **counts, "blake2b": digest(self.answers / partition.name)})
 
     def rejected(self, partition: Partition) -> Path:
         """Where the rows of a partition that are set aside are kept until all is done."""
@@ -163,12 +177,12 @@ class Ledger:
                 raise SbiDaError(f"{self.out}: {counted}: please report this")
         self._gather(partitions, malformed)
         self._sweep()
-        plan = _read(self.progress / PLAN) or {}
+        plan = read_json(self.progress / PLAN) or {}
         total = {key: sum(line[key] for line in told) for key in ("answered", "rejected")}
         total["rejected"] += len(malformed)
         counts = {"rows": total["answered"] + total["rejected"], **total}
         manifest = {**{k: v for k, v in plan.items() if k != "times"}, "counts": counts, "partitions": told}
-        _write(self.out / MANIFEST, manifest)
+        write_json(self.out / MANIFEST, manifest)
         return manifest
 
     def _gather(self, partitions: list[Partition], malformed: tuple[str, ...]) -> None:
@@ -176,14 +190,15 @@ class Ledger:
         import pyarrow.parquet as pq
 
         schema = pa.schema([("row", pa.int64()), ("reason", pa.string())])
-        partial = self.progress / ".partial.rejected.parquet"
+        partial = partial_name(self.progress / REJECTED)
         with pq.ParquetWriter(partial, schema) as writer:
             for partition in partitions:
-                said = _read(self.rejected(partition))
+                said = read_json(self.rejected(partition))
                 if said:
                     writer.write_table(pa.table(said, schema=schema))
             if malformed:
                 writer.write_table(pa.table({"row": [None] * len(malformed), "reason": list(malformed)}, schema=schema))
+        durable(partial)
         os.replace(partial, self.out / REJECTED)
 
 
@@ -208,30 +223,3 @@ def _compare(out: Path, plan: Mapping[str, Any], earlier: Mapping[str, Any]) -> 
     for name, version in plan["versions"].items():
         if version != earlier["versions"].get(name):
             raise SbiDaError(f"{out}: begun with {name} {earlier['versions'].get(name)}, not {version}: {again}")
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    with _replacing(path) as stream:
-        stream.write(json.dumps(content, indent=1).encode())
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to be written, which takes its name once it is whole and on the disk."""
-    partial = path.with_name(f".{os.getpid()}.partial.{path.name}")
-    try:
-        with partial.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

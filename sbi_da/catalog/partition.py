@@ -1,6 +1,5 @@
 """One partition in, one file out."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from sbi_da.catalog.answering import Answerer, described
 from sbi_da.catalog.question import Question
 from sbi_da.catalog.rows import read_rows
 from sbi_da.catalog.sources import Partition
+from sbi_da.catalog.writing import durable, partial_name, write_json
 from sbi_da.errors import TableError
 from sbi_da.records.columns import one_line, open_source, remedy
 
@@ -46,7 +46,7 @@ def answer_partition(
 
     surveys = answerer.estimator.layout.surveys
     units, said = described(answerer.estimator, question)
-    partial = out.with_name(f".{os.getpid()}.partial.{out.name}")
+    partial = partial_name(out)
     aside: dict[str, list[Any]] = {"row": [], "reason": []}
     answered, writer = 0, None
     try:
@@ -64,10 +64,9 @@ def answer_partition(
             aside["reason"] += rows.reasons.tolist()
         if writer is not None:
             writer.close()
-        _durable(partial)
+        durable(partial)
         if aside["row"]:
-            rejected.parent.mkdir(parents=True, exist_ok=True)
-            rejected.write_text(json.dumps(aside))
+            write_json(rejected, aside)
         os.replace(partial, out)
     except (OSError, pa.ArrowException) as error:
         raise TableError(f"{out}: cannot be written ({one_line(error)}){remedy(error)}") from error
@@ -96,9 +95,3 @@ def _table(columns: dict[str, Any], units: Mapping[str, str], kinds: Mapping[str
         arrays.append(array)
         fields.append(pa.field(name, array.type, metadata={"unit": units[name]} if units.get(name) else None))
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=said))
-
-
-def _durable(path: Path) -> None:
-    """Have the disk keep it, before its name says that it is whole."""
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())

@@ -1,23 +1,25 @@
-"""Identifiers that occur more than once in a catalogue, however it is split, found in memory that does not grow with its rows."""
+"""Identifiers that occur more than once in a catalogue, however it is split, found in memory that does not grow with its rows.
+
+Keys of 64 bits are spread over files by their highest bits, each of which is then sorted by itself. What was found is kept in a file,
+sorted, and looked up there: each process maps it and reads what it asks for.
+"""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from sbi_da.catalog.rows import identifiers_of
 from sbi_da.catalog.sources import Partition
-from sbi_da.errors import TableError
-from sbi_da.records.columns import one_line, open_source, remedy
+from sbi_da.catalog.writing import replacing
+from sbi_da.records.columns import open_source
 from sbi_da.records.identifiers import ROW_NUMBER, keys
 
-__all__ = ["find_repeats", "repeated"]
+__all__ = ["find_repeats", "read_repeats", "repeated", "write_repeats"]
 
 AT_ONCE = 2_000_000
 """Identifiers that are compared at a time."""
-SPREAD = np.uint64(0x9E3779B97F4A7C15)
-"""Odd, near the golden ratio of the range: consecutive numbers go to different buckets (Knuth 1998, section 6.4)."""
 
 
 def repeated(found: np.ndarray) -> np.ndarray:
@@ -26,8 +28,8 @@ def repeated(found: np.ndarray) -> np.ndarray:
     return unique[counts > 1]
 
 
-def find_repeats(partitions: Sequence[Partition], id_column: str, folder: Path) -> np.ndarray:
-    """Keys of the identifiers that occur more than once, sorted.
+def find_repeats(partitions: Sequence[Partition], id_column: str, folder: Path) -> Iterator[np.ndarray]:
+    """Keys of the identifiers that occur more than once, sorted, in pieces.
 
     Args:
         partitions: of the catalogue.
@@ -35,32 +37,51 @@ def find_repeats(partitions: Sequence[Partition], id_column: str, folder: Path) 
         folder: for keys that do not fit into memory, eight bytes a row; removed afterwards.
 
     Raises:
-        TableError: what cannot be read, or no room.
+        TableError: what cannot be read.
+        OSError: no room.
     """
     if id_column == ROW_NUMBER:
-        return np.empty(0, np.uint64)
+        return
     buckets = -(-sum(map(len, partitions)) // AT_ONCE)
     if buckets <= 1:
-        return repeated(np.concatenate([np.empty(0, np.uint64), *_found(partitions, id_column)]))
+        yield repeated(np.concatenate([np.empty(0, np.uint64), *_found(partitions, id_column)]))
+        return
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         for found in _found(partitions, id_column):
-            bucket = ((found * SPREAD) >> np.uint64(32)) % np.uint64(buckets)
-            order = np.argsort(bucket, kind="stable")
-            for k, some in enumerate(np.split(found[order], np.searchsorted(bucket[order], np.arange(1, buckets, dtype=np.uint64)))):
+            bucket = ((found >> np.uint64(32)) * np.uint64(buckets)) >> np.uint64(32)
+            for k, some in enumerate(np.split(found, np.searchsorted(bucket, np.arange(1, buckets, dtype=np.uint64)))):
                 with (folder / str(k)).open("ab") as stream:
                     stream.write(some.tobytes())
-        return np.sort(np.concatenate([repeated(np.fromfile(folder / str(k), np.uint64)) for k in range(buckets)]))
-    except OSError as error:
-        raise TableError(f"{folder}: cannot be written ({one_line(error)}){remedy(error)}") from error
+        for k in range(buckets):
+            yield repeated(np.fromfile(folder / str(k), np.uint64))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _found(partitions: Sequence[Partition], id_column: str) -> Iterator[np.ndarray]:
-    """Keys of the identifiers of each partition."""
+    """Keys of the identifiers of each partition, sorted; those that occur more often stand there twice."""
     for partition in partitions:
         source = open_source(partition.path, partition.start, partition.stop, partition.title)
         ids, reasons = identifiers_of(source, id_column, partition.first)
-        yield keys(ids[reasons == ""])
+        unique, counts = np.unique(keys(ids[reasons == ""]), return_counts=True)
+        yield np.repeat(unique, np.minimum(counts, 2))
+
+
+def write_repeats(path: Path, pieces: Iterable[np.ndarray]) -> None:
+    """Keep keys, and how many they are, behind them."""
+    count = 0
+    with replacing(path) as stream:
+        for piece in pieces:
+            stream.write(piece.astype("<u8").tobytes())
+            count += len(piece)
+        stream.write(np.array(count, "<u8").tobytes())
+
+
+def read_repeats(path: Path) -> np.ndarray | None:
+    """The keys in a file, sorted, read when they are looked at; None if it is not there, or not whole."""
+    if not path.is_file() or path.stat().st_size % 8 or not path.stat().st_size:
+        return None
+    held = np.memmap(path, "<u8", "r")
+    return held[:-1] if held[-1] == len(held) - 1 else None

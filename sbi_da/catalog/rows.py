@@ -39,6 +39,11 @@ class Rows:
     rejected: np.ndarray
     reasons: np.ndarray
 
+    @property
+    def id_type(self) -> str:
+        """Type of the identifiers, however long they are."""
+        return str(self.ids.dtype) if self.ids.dtype.kind in "iu" else "text"
+
 
 def identifiers_of(source: TableSource, id_column: str, first: int) -> tuple[np.ndarray, np.ndarray]:
     """Identifiers of rows of which the first has number ``first``, and why some cannot serve."""
@@ -75,7 +80,10 @@ def read_rows(
     ids, reasons = identifiers_of(source, id_column, first)
     usable = reasons == ""
     states = np.concatenate([m.state for m in measurements.values()], axis=1)
-    again = np.isin(keys(ids), repeated) if repeated is not None and len(repeated) else np.zeros(len(ids), bool)
+    again = np.zeros(len(ids), bool)
+    if repeated is not None and len(repeated):
+        own = keys(ids)
+        again = repeated[np.searchsorted(repeated, own).clip(max=len(repeated) - 1)] == own
     without = np.logical_or.reduce(list(unused.values()))
     said = {
         Flag.NO_DATA: (states == ABSENT).all(1), Flag.LEFT_OUT: faults.rows, Flag.NO_ERROR: without,

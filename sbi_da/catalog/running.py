@@ -12,7 +12,7 @@ from sbi_da.artefact import fingerprint
 from sbi_da.catalog.answering import Answerer
 from sbi_da.catalog.dask_workers import answer_on_cluster
 from sbi_da.catalog.devices import usable
-from sbi_da.catalog.hats import describe, positions
+from sbi_da.catalog.hats import describe, one_type, positions
 from sbi_da.catalog.identification import choose_identifiers
 from sbi_da.catalog.ledger import Ledger
 from sbi_da.catalog.question import Question
@@ -27,6 +27,8 @@ __all__ = ["infer"]
 
 PROBED = 100
 """Rows that are read of every kind of file before the inference begins."""
+REFINING = 20
+"""How much longer a row takes that is refined, at least."""
 VERSIONS = ("sbi-da", "torch", "numpy", "pyarrow")
 Told = Callable[[int, int], None]
 """Called with the number of rows that are done, and of all."""
@@ -89,13 +91,16 @@ def infer(
         ledger.settle(plan, files)
         if (finished := ledger.finished) is not None:
             return finished
-        found = open_catalogue(str(catalogue), files, root is not None, ledger.staged)
+        found = open_catalogue(str(catalogue), files, root is not None, ledger.staged, REFINING if question.refine else 1)
         if root is not None:
             question = question.model_copy(update={"keep": tuple(dict.fromkeys([*question.keep, *positions(root, found.columns)]))})
         id_column = choose_identifiers(found, estimator.layout.surveys, question)
+        types: dict[str, tuple[str, str]] = {}
         for partition in found.kinds:  # so that a column of a wrong type is found now, not after hours
             source = open_source(partition.path, partition.start, min(partition.stop, partition.start + PROBED), partition.title)
-            read_rows(source, estimator.layout.surveys, question, id_column)
+            rows = read_rows(source, estimator.layout.surveys, question, id_column)
+            if root is not None:
+                one_type({id_column: rows.id_type, **{name: str(c.kind) for name, c in rows.kept.items()}}, partition.title, types)
         partitions = list(found.partitions)
         ledger.look_for_repeats(partitions, id_column)
         left = [p for p in partitions if ledger.done(p) is None]

@@ -118,7 +118,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def open_catalogue(title: str, files: Sequence[File], whole: bool, staged: Path) -> Catalogue:
+def open_catalogue(title: str, files: Sequence[File], whole: bool, staged: Path, effort: int = 1) -> Catalogue:
     """Find the partitions.
 
     Args:
@@ -126,6 +126,7 @@ def open_catalogue(title: str, files: Sequence[File], whole: bool, staged: Path)
         files: from :func:`find_files`.
         whole: whether every file is a partition, whatever its size.
         staged: folder for copies of what is not Parquet; those that are whole already are not made again.
+        effort: how much longer a row takes than others do; partitions are as much smaller.
 
     Raises:
         TableError: a file that cannot be read, or whose columns differ from those of the others; no rows.
@@ -149,7 +150,7 @@ def open_catalogue(title: str, files: Sequence[File], whole: bool, staged: Path)
     total = sum(rows for *_, rows in shapes)
     if not total and not malformed:
         raise TableError(f"{title}: the table has no rows")
-    most = max(1, total) if whole else min(LARGEST, max(SMALLEST, total // PARTITIONS))
+    most = max(1, total) if whole else min(LARGEST // effort, max(SMALLEST // effort, total // PARTITIONS))
     parts: list[list[Partition]] = []
     first = 0
     for file, path, rows in shapes:

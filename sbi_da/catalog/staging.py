@@ -6,7 +6,6 @@ A CSV file's entries stay the texts they are: what is a number is found out wher
 import csv
 import gzip
 import itertools
-import json
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from sbi_da.catalog.writing import durable, partial_name, read_json, write_json
 from sbi_da.errors import TableError
 from sbi_da.records.columns import astropy_format, one_line, remedy
 
@@ -39,14 +39,15 @@ def stage(path: Path, folder: Path) -> tuple[Path, tuple[str, ...]]:
     """
     kind = astropy_format(path)
     copy, said = folder / f"{path.name}.parquet", folder / f"{path.name}.malformed.json"
-    if copy.exists():
-        return copy, tuple(json.loads(said.read_text()))
+    if copy.exists() and (told := read_json(said)) is not None:
+        return copy, tuple(told["malformed"])
     malformed: list[str] = []
-    partial = folder / f".{os.getpid()}.partial.parquet"
+    partial = partial_name(copy)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write(partial, _csv(path, malformed) if kind == "ascii.csv" else _fits(path) if kind == "fits" else _whole(path, kind))
-        said.write_text(json.dumps(malformed))
+        write_json(said, {"malformed": malformed})
+        durable(partial)
         os.replace(partial, copy)
     except TableError:
         raise

@@ -51,7 +51,7 @@ def summaries(posterior: Posterior, observed: Observations, question: Question, 
     summary = {name: np.full((len(STATISTICS) + 1, n), np.nan, np.float32) for name in names}
     correlation = np.empty((n, len(names) * (len(names) - 1) // 2), np.float32)
     draws = {name: np.empty((n, question.kept_draws), np.float16) for name in names}
-    weights = np.empty((2, n), np.float32)
+    weights = np.empty((2, n))
     for some, part in chunks(posterior, question.draws or WITHOUT):
         count = some.stop - some.start
         exact = exact_summaries(part, closed, QUANTILES, question.draws or WITHOUT)
@@ -76,7 +76,7 @@ def summaries(posterior: Posterior, observed: Observations, question: Question, 
         wholes: list[np.ndarray] = [*(rows.T for rows in summary.values()), *draws.values(), correlation]
         for whole in wholes:
             whole[weights[0] == 0] = np.nan
-    columns: dict[str, Any] = dict(zip(("ess", "log_evidence"), weights, strict=True)) if refinement else {}
+    columns: dict[str, Any] = {"ess": weights[0].astype(np.float32), "log_evidence": weights[1]} if refinement else {}
     said = (*STATISTICS, "map") if question.draws else STATISTICS
     for name in names:
         columns |= {f"{name}_{s}": row for s, row in zip(said, summary[name][: len(said)], strict=True)}
@@ -100,10 +100,10 @@ def _drawn(part: Posterior, observed: Observations, question: Question, refineme
 
 
 def _edge(summary: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
-    """How many standard deviations the median of a parameter lies from the nearest bound of the prior."""
+    """How many standard deviations the median of a parameter lies from the nearest bound of the prior; NaN if all draws are alike."""
     sd, median = (summary[STATISTICS.index(name)] for name in ("sd", "q50"))
     away = np.minimum(median - bounds[0], bounds[1] - median)
-    return np.divide(away, sd, out=np.full_like(away, np.inf), where=sd != 0)
+    return np.divide(away, sd, out=np.full_like(away, np.nan), where=sd != 0)
 
 
 def _standard(values: np.ndarray) -> np.ndarray:

@@ -103,7 +103,6 @@ class Cluster:
         with np.errstate(divide="ignore"):
             chosen = resample(np.log(self.weight)[None], n, np.array(["cluster"]), seed)[0][0]
         rng = np.random.default_rng([seed, 3])
-        chosen = rng.permutation(chosen)
         units = self.ratios.posterior.units
         data: dict[str, Any] = {k: ("draw", v[chosen], {"units": units.get(k, "")}) for k, v in self.phi.items()}
         if len(self.shares) > 1:

@@ -23,7 +23,7 @@ def object_noise(ids: np.ndarray, draws: int, size: int, seed: int) -> np.ndarra
 
 
 def resample(log_weight: np.ndarray, n: int, ids: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Systematic resampling (Kitagawa 1996, J. Comput. Graph. Stat. 5, 1).
+    """Systematic resampling (Kitagawa 1996, J. Comput. Graph. Stat. 5, 1), in random order, so that the first few are a sample, too.
 
     Args:
         log_weight: shape ``(object, draw)``.
@@ -35,15 +35,15 @@ def resample(log_weight: np.ndarray, n: int, ids: np.ndarray, seed: int) -> tupl
         Indices, shape ``(object, n)``, and effective sample sizes, shape ``(object,)``, scaled to ``n`` draws. Where no draw has
         weight all are equally likely and the size is 0.
     """
-    if len(ids) == 0:
-        return np.empty((0, n), int), np.empty(0)
     largest = log_weight.max(1, keepdims=True)
     lost = ~np.isfinite(largest)
     weight = np.exp(np.where(lost, 0.0, log_weight - np.where(lost, 0.0, largest)))
     weight /= weight.sum(1, keepdims=True)
     ess = np.where(lost[:, 0], 0.0, np.minimum(n, 1 / (weight**2).sum(1)))
-    start = ndtr(object_noise(ids, 1, 1, seed + 1)[:, 0])
-    places = (np.arange(n) + np.clip(start, 0, 1 - 1e-7)) / n
-    cumulative = weight.cumsum(1)
-    chosen = np.stack([np.searchsorted(c / c[-1], p, side="right") for c, p in zip(cumulative, places, strict=True)])
+    chosen = np.empty((len(ids), n), int)
+    for i, identifier in enumerate(ids.tolist()):
+        rng = object_generator(identifier, seed + 1)
+        places = (np.arange(n) + min(ndtr(rng.standard_normal()), 1 - 1e-7)) / n
+        cumulative = weight[i].cumsum()
+        chosen[i] = rng.permutation(np.searchsorted(cumulative / cumulative[-1], places, side="right"))
     return np.minimum(chosen, log_weight.shape[1] - 1), ess

@@ -12,6 +12,8 @@ __all__ = ["ROW_NUMBER", "entries", "identifiers", "keys", "null", "readable_ide
 
 ROW_NUMBER = "#row"
 """What is said in place of a column for row numbers."""
+SPREAD = np.uint64(0x9E3779B97F4A7C15)
+"""Odd, near the golden ratio of the range: products of consecutive numbers are spread evenly (Knuth 1998, section 6.4)."""
 
 
 def null(column: Column) -> np.ndarray:
@@ -66,11 +68,25 @@ def identifiers(column: Column, where: str, first_row: int = 0) -> np.ndarray:
 
 
 def keys(ids: np.ndarray) -> np.ndarray:
-    """64 bits for each identifier, uint64: whole numbers as they are, texts by a hash (two of 10⁹ are alike in one of 40 tables)."""
+    """64 bits for each identifier, uint64, spread evenly; a whole number and the text that says it have the same.
+
+    Those of numbers up to 2⁶³ differ; of other texts they are hashes: two of 10⁹ are alike in one of 40 tables.
+    """
     if ids.dtype.kind in "iu":
-        return ids.astype(np.int64).view(np.uint64)
-    hashed = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in ids.tolist())
-    return np.frombuffer(b"".join(hashed), np.uint64)
+        whole = np.ones(len(ids), bool) if ids.dtype.kind == "i" else ids < 2**63
+    else:
+        whole = np.array([_whole(text) for text in ids.tolist()], bool)
+    found = np.empty(len(ids), np.uint64)
+    found[whole] = ids[whole].astype(np.int64).view(np.uint64) * SPREAD
+    hashed = (hashlib.blake2b(str(entry).encode(), digest_size=8).digest() for entry in ids[~whole].tolist())
+    found[~whole] = np.frombuffer(b"".join(hashed), np.uint64)
+    return found
+
+
+def _whole(text: str) -> bool:
+    """Whether a text is a number as it would be written, below 2⁶³."""
+    digits = text.removeprefix("-")
+    return digits.isascii() and digits.isdigit() and len(digits) < 20 and str(number := int(text)) == text and -(2**63) <= number < 2**63
 
 
 def readable_identifiers(column: Column, where: str) -> tuple[np.ndarray, np.ndarray]:
