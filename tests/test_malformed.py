@@ -64,8 +64,8 @@ def test_malformed_tables(run, tmp_path, pytestconfig):
         for name in found.column_names:
             if name in question.get("keep", ()):
                 index = np.delete(np.arange(len(table)), aside["row"].to_numpy())
-                kept = table[name].cast(found[name].type).take(pa.array(index, pa.int64()))
-                assert repr(found[name].to_pylist()) == repr(kept.to_pylist())
+                kept = table[name].cast(found[name].type).to_pylist()
+                assert repr(found[name].to_pylist()) == repr([kept[i] for i in index])
             elif pa.types.is_floating(found.schema.field(name).type) and not name.startswith("p_"):
                 lost = found["ess"].to_numpy() == 0 if question.get("refine") else np.zeros(len(found), bool)
                 if name == "edge" and question.get("refine"):  # of draws that are all alike nothing can be said
